@@ -1,0 +1,55 @@
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON := $(BIN)/python
+INSTALLED := $(VENV)/.installed
+CHECKED := app training tests
+COMPILE := $(BIN)/uv --no-config pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--only-binary :all: --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" pyproject.toml
+
+.PHONY: help install serve train test check fix lock
+
+help: ## list the targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+install: $(INSTALLED) ## create .venv from requirements/dev.txt, every file checked against its hash
+
+serve: install ## start the service with the newest model on http://127.0.0.1:8000
+	exec $(PYTHON) -m app
+
+train: install ## train ResNet18 on CIFAR-10 and publish the next version under model/; options in ARGS="..."
+	exec $(PYTHON) training/train.py $(ARGS)
+
+test: install ## run the tests; options for pytest in ARGS="..."
+	$(PYTHON) -m pytest $(ARGS)
+
+check: install ## lint, format and types, changing nothing
+	$(BIN)/ruff check --no-cache .
+	$(BIN)/ruff format --no-cache --check .
+	$(BIN)/mypy $(CHECKED)
+
+fix: install ## correct what ruff can correct
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# PIP_* variables and user configuration are this machine's business and must not leak into the locks.
+lock: install ## resolve the newest versions that pyproject.toml allows into requirements/
+	unset PIP_FIND_LINKS PIP_CONSTRAINT PIP_EXTRA_INDEX_URL
+	$(COMPILE) --upgrade --output-file requirements/dev.txt --extra dev
+	$(COMPILE) --upgrade --output-file requirements/tensorflow.txt --extra tensorflow --constraint requirements/dev.txt
+	$(COMPILE) --upgrade --output-file requirements/serve.txt --constraint requirements/dev.txt
+
+# setuptools comes from the lock too, so building the project fetches nothing that has no hash.
+$(INSTALLED): pyproject.toml requirements/dev.txt
+	for python in python3.11 python3; do \
+		"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && found=$$python && break; \
+	done; \
+	[[ -n "$${found:-}" ]] || { echo "make: Python 3.11 or newer is needed: neither python3.11 nor python3 is one. Install python3.11 (with venv) and run make again." >&2; exit 2; }; \
+	"$$found" -m venv --clear $(VENV)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary :all: -r requirements/dev.txt
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
