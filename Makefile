@@ -36,9 +36,7 @@ fix: install ## correct what ruff can correct
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# PIP_* variables and user configuration are this machine's business and must not leak into the locks.
 lock: install ## resolve the newest versions that pyproject.toml allows into requirements/
-	unset PIP_FIND_LINKS PIP_CONSTRAINT PIP_EXTRA_INDEX_URL
 	$(COMPILE) --upgrade --output-file requirements/dev.txt --extra dev
 	$(COMPILE) --upgrade --output-file requirements/tensorflow.txt --extra tensorflow --constraint requirements/dev.txt
 	$(COMPILE) --upgrade --output-file requirements/serve.txt --constraint requirements/dev.txt

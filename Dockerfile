@@ -1,0 +1,29 @@
+# The service without its models: mount the folder of versions at /srv/model.
+ARG BASE=python:3.11-slim-bookworm
+
+FROM ${BASE} AS dependencies
+# tensorflow: both engines; serve: OpenVINO alone, a far smaller image.
+ARG ENGINE=tensorflow
+COPY requirements/${ENGINE}.txt /tmp/lock.txt
+# The environment has no pip of its own: what serves requests cannot install anything. TensorFlow's C++ headers
+# are 430 MB that only a compiler could use.
+RUN python -m venv --without-pip /opt/venv \
+    && pip --python /opt/venv/bin/python install --no-cache-dir --disable-pip-version-check \
+        --require-hashes --no-deps --only-binary :all: -r /tmp/lock.txt \
+    && rm -rf /opt/venv/lib/python3*/site-packages/tensorflow/include
+
+FROM ${BASE}
+LABEL org.opencontainers.image.title="image-classification-service" \
+    org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=dependencies /opt/venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+WORKDIR /srv
+COPY app app
+# A number, so that Kubernetes can prove with runAsNonRoot that it is not root.
+USER 10001:10001
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/readyz', timeout=2)"]
+CMD ["python", "-m", "app"]
