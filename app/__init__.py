@@ -1,0 +1,1 @@
+"""Serves published image classifiers over HTTP."""

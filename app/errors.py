@@ -1,0 +1,145 @@
+"""Everything that this project raises on purpose.
+
+    ServiceError
+    ├── SettingsError                a setting that cannot be used
+    ├── ModelError                   the model on disk, or what it computes
+    │   ├── ModelNotFoundError
+    │   ├── VersionNotFoundError
+    │   ├── ManifestError
+    │   ├── DamagedVersionError
+    │   ├── GoldenError
+    │   ├── PublishError
+    │   └── EngineError
+    ├── PictureError                 bytes that do not become a picture
+    │   ├── UnsupportedFormatError
+    │   ├── PictureTooLargeError
+    │   └── BrokenPictureError
+    ├── UploadError                  a request that does not carry one picture
+    │   ├── MissingFileError
+    │   ├── EmptyFileError
+    │   ├── SeveralFilesError
+    │   ├── MalformedBodyError
+    │   ├── MediaTypeError
+    │   ├── BodyTooLargeError
+    │   └── BodyTimeoutError
+    ├── UnavailableError             true now, perhaps not in a moment
+    │   ├── NotReadyError
+    │   └── OverloadedError
+    └── DeadlineError                the answer would have come too late
+
+Each class has a `code`, a word that stays the same for programs to compare. The message is for people: it
+names the thing, the value received and what is allowed, and is safe to show to whoever sent the request. What
+each means in HTTP is decided in `app.api.problems`.
+"""
+
+from typing import ClassVar
+
+
+class ServiceError(Exception):
+    code: ClassVar[str] = "internal_error"
+
+
+class SettingsError(ServiceError):
+    code = "invalid_setting"
+
+
+class ModelError(ServiceError):
+    code = "model_error"
+
+
+class ModelNotFoundError(ModelError):
+    code = "model_not_found"
+
+
+class VersionNotFoundError(ModelError):
+    code = "version_not_found"
+
+
+class ManifestError(ModelError):
+    code = "invalid_manifest"
+
+
+class DamagedVersionError(ModelError):
+    code = "damaged_version"
+
+
+class GoldenError(ModelError):
+    code = "golden_mismatch"
+
+
+class PublishError(ModelError):
+    code = "publish_failed"
+
+
+class EngineError(ModelError):
+    code = "engine_failed"
+
+
+class PictureError(ServiceError):
+    code = "picture_error"
+
+
+class UnsupportedFormatError(PictureError):
+    code = "unsupported_format"
+
+
+class PictureTooLargeError(PictureError):
+    code = "image_too_large"
+
+
+class BrokenPictureError(PictureError):
+    code = "invalid_image"
+
+
+class UploadError(ServiceError):
+    code = "invalid_request"
+
+
+class MissingFileError(UploadError):
+    code = "missing_file"
+
+
+class EmptyFileError(UploadError):
+    code = "empty_file"
+
+
+class SeveralFilesError(UploadError):
+    code = "several_files"
+
+
+class MalformedBodyError(UploadError):
+    code = "malformed_body"
+
+
+class MediaTypeError(UploadError):
+    code = "unsupported_media_type"
+
+
+class BodyTooLargeError(UploadError):
+    code = "body_too_large"
+
+
+class BodyTimeoutError(UploadError):
+    code = "body_timeout"
+
+
+class UnavailableError(ServiceError):
+    """Worth another try after `retry_after_s` seconds."""
+
+    code = "unavailable"
+
+    def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class NotReadyError(UnavailableError):
+    code = "not_ready"
+
+
+class OverloadedError(UnavailableError):
+    code = "overloaded"
+
+
+class DeadlineError(ServiceError):
+    code = "deadline_exceeded"

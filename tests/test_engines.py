@@ -1,0 +1,81 @@
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from fakes import CLASS_NAMES, FakeEngine, strongest_colour
+
+from app import engines
+from app.engines import Engine
+from app.errors import EngineError
+from app.repository import Version
+
+
+@pytest.fixture(params=["fake", *(name for name in engines.names() if name != engines.AUTO)])
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """Every engine there is, and the fake, so that the fake stays true."""
+    if request.param == "fake":
+        engine: Engine = FakeEngine()
+    else:
+        version: Version = request.getfixturevalue("saved_model")
+        engine = engines.choose(request.param, version.path, 1)
+    yield engine
+    engine.close()
+
+
+def pictures(count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    return np.random.default_rng(7).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("count", [1, 3, 8, 65])
+def test_any_number_of_pictures_gives_as_many_answers(engine: Engine, count: int) -> None:
+    prediction = engine.predict(pictures(count))
+    assert prediction.probabilities.shape == (count, len(CLASS_NAMES))
+    assert prediction.ood_score.shape == (count,)
+    assert prediction.probabilities.dtype == prediction.ood_score.dtype == np.float32
+    assert prediction.probabilities.sum(axis=1) == pytest.approx(np.ones(count), abs=1e-5)
+    assert np.isfinite(prediction.ood_score).all()
+
+
+def test_an_answer_does_not_depend_on_its_neighbours(engine: Engine) -> None:
+    images = pictures(11)
+    together = engine.predict(images)
+    for index in range(len(images)):
+        alone = engine.predict(images[index : index + 1])
+        assert alone.probabilities[0] == pytest.approx(together.probabilities[index], abs=1e-5)
+        assert alone.ood_score[0] == pytest.approx(together.ood_score[index], abs=1e-4)
+
+
+def test_the_answers_are_right(engine: Engine) -> None:
+    images, expected = pictures(5), strongest_colour(pictures(5))
+    prediction = engine.predict(images)
+    assert prediction.probabilities == pytest.approx(expected.probabilities, abs=1e-5)
+    assert prediction.ood_score == pytest.approx(expected.ood_score, abs=1e-4)
+
+
+def test_an_engine_says_what_it_is_and_which_batches_it_runs(engine: Engine) -> None:
+    assert engine.name
+    assert engine.precision in {"float32", "bfloat16", "int8"}
+    assert list(engine.batch_sizes) == sorted(set(engine.batch_sizes))
+    assert engine.batch_sizes[0] == 1
+
+
+def test_a_closed_engine_refuses_instead_of_crashing(engine: Engine) -> None:
+    engine.close()
+    with pytest.raises(EngineError):
+        engine.predict(pictures(1))
+
+
+def test_an_unknown_engine_is_refused_with_the_ones_there_are(saved_model: Version) -> None:
+    with pytest.raises(EngineError, match=r"'tensorfolw'; choose one of: auto, tensorflow"):
+        engines.choose("tensorfolw", saved_model.path)
+
+
+def test_auto_takes_the_first_engine_there_is(saved_model: Version) -> None:
+    assert engines.choose(engines.AUTO, saved_model.path, 1).name == "tensorflow"
+
+
+def test_a_folder_without_a_saved_model_is_a_clear_error(saved_model: Version) -> None:
+    with pytest.raises(EngineError, match="cannot load the SavedModel in"):
+        engines.choose("tensorflow", saved_model.path / "variables")
