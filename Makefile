@@ -36,18 +36,19 @@ fix: install ## correct what ruff can correct
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock: install ## resolve the newest versions that pyproject.toml allows into requirements/
-	$(COMPILE) --upgrade --output-file requirements/dev.txt --extra dev
-	$(COMPILE) --upgrade --output-file requirements/tensorflow.txt --extra tensorflow --constraint requirements/dev.txt
-	$(COMPILE) --upgrade --output-file requirements/serve.txt --constraint requirements/dev.txt
+lock: install ## bring requirements/ up to pyproject.toml; newer versions of everything with ARGS=--upgrade
+	$(COMPILE) $(ARGS) --output-file requirements/dev.txt --extra dev
+	$(COMPILE) $(ARGS) --output-file requirements/tensorflow.txt --extra tensorflow --constraint requirements/dev.txt
+	$(COMPILE) $(ARGS) --output-file requirements/serve.txt --constraint requirements/dev.txt
 
-# setuptools comes from the lock too, so building the project fetches nothing that has no hash.
+# setuptools comes from the lock too, so building the project fetches nothing that has no hash. The environment is
+# changed in place: one that works survives an installation that fails.
 $(INSTALLED): pyproject.toml requirements/dev.txt
 	for python in python3.11 python3; do \
 		"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && found=$$python && break; \
 	done; \
 	[[ -n "$${found:-}" ]] || { echo "make: Python 3.11 or newer is needed: neither python3.11 nor python3 is one. Install python3.11 (with venv) and run make again." >&2; exit 2; }; \
-	"$$found" -m venv --clear $(VENV)
+	"$$found" -m venv $(VENV)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary :all: -r requirements/dev.txt
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
