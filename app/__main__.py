@@ -1,0 +1,129 @@
+"""`python -m app`: the service in a process of its own, from the first setting to the last request.
+
+SIGTERM turns readiness off at once, and the service goes on answering for `drain_s`, so that whoever sends it
+traffic has time to notice; then it takes no more connections, finishes what it has and exits with 0. SIGINT
+(Ctrl-C) skips the wait, and so does a second signal.
+"""
+
+import argparse
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from time import monotonic
+from types import FrameType
+from typing import Any, Final
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.config import LOGGING_CONFIG
+
+from app.errors import SettingsError
+from app.main import CANNOT_START, create_app
+from app.settings import PREFIX, Settings
+
+_LOG: Final = logging.getLogger("app")
+_BACKLOG: Final = 2048
+
+
+class DrainServer(uvicorn.Server):
+    """Uvicorn closes its sockets as soon as it is told to stop; this waits `drain_s` before it is told."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, drain_s: float) -> None:
+        super().__init__(config)
+        self._app = app
+        self._drain_s = drain_s
+        self._stop_at: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """See `uvicorn.Server`; not passing the signal on is what makes the exit code 0."""
+        if self._stop_at is not None or sig == signal.SIGINT:
+            self.force_exit = self.should_exit and sig == signal.SIGINT
+            self.should_exit = True
+        self._stop_at = self._stop_at or monotonic() + self._drain_s
+        serving = getattr(self._app.state, "serving", None)
+        if serving is not None:
+            serving.drain()
+
+    async def on_tick(self, counter: int) -> bool:
+        """See `uvicorn.Server`; called ten times a second."""
+        if self._stop_at is not None and monotonic() >= self._stop_at:
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs until a signal comes; 0 after an orderly end, 2 if the service cannot start."""
+    given = vars(_parser().parse_args(arguments))
+    given.pop("command")
+    try:
+        settings = Settings.load(**given)
+        listener = _listen(settings.host, settings.port)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return CANNOT_START
+    with listener:
+        _serve(settings, listener)
+    return 0
+
+
+def _serve(settings: Settings, listener: socket.socket) -> None:
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        log_config=_logging(settings.log_level),
+        timeout_graceful_shutdown=settings.shutdown_timeout_s,
+        server_header=False,
+        ws="none",
+        lifespan="on",
+    )
+    host, port = listener.getsockname()[:2]
+    _LOG.info("Listening on http://%s:%d; press Ctrl-C to stop.", f"[{host}]" if ":" in host else host, port)
+    DrainServer(config, app, settings.drain_s).run(sockets=[listener])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m app",
+        description="Serve an image classifier over HTTP.",
+        epilog=f"Every option can also be set in the environment: --max-pixels as {PREFIX}MAX_PIXELS.",
+    )
+    parser.add_argument(
+        "command", nargs="?", choices=["serve"], default="serve", help="what to do (default: serve)"
+    )
+    for name, field in Settings.model_fields.items():
+        parser.add_argument(
+            "--" + name.replace("_", "-"),
+            metavar="X",
+            default=argparse.SUPPRESS,
+            help=f"{field.description} (default: {field.default})",
+        )
+    return parser
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket, so that a port in use is known before a model is loaded."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise SettingsError(
+            f"Cannot listen on {host} port {port}: {error.strerror}. Stop what uses it, or choose another "
+            f"with --host and --port ({PREFIX}HOST and {PREFIX}PORT)."
+        ) from error
+
+
+def _logging(level: str) -> dict[str, Any]:
+    """Uvicorn's own format for our lines too."""
+    ours = {"handlers": ["default"], "level": level.upper(), "propagate": False}
+    config: dict[str, Any] = LOGGING_CONFIG | {"loggers": LOGGING_CONFIG["loggers"] | {"app": ours}}
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        config["loggers"][name] = config["loggers"][name] | {"level": level.upper()}
+    return config
+
+
+if __name__ == "__main__":
+    sys.exit(main())

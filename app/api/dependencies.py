@@ -1,0 +1,27 @@
+"""What handlers are given; everything is made once, in `app.main`."""
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from app import decoding, serving, settings
+
+
+async def _serving(request: Request) -> serving.Serving:
+    found: serving.Serving = request.app.state.serving
+    return found
+
+
+async def _decoder(request: Request) -> decoding.Decoder:
+    found: decoding.Decoder = request.app.state.decoder
+    return found
+
+
+async def _settings(request: Request) -> settings.Settings:
+    found: settings.Settings = request.app.state.settings
+    return found
+
+
+Serving = Annotated[serving.Serving, Depends(_serving)]
+Decoder = Annotated[decoding.Decoder, Depends(_decoder)]
+Settings = Annotated[settings.Settings, Depends(_settings)]

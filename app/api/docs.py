@@ -1,0 +1,99 @@
+"""`/docs`: the OpenAPI document as a page that needs no other host, and `/`, which leads to it."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator
+from html import escape
+from typing import Any, Final
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse
+
+from app.api import problems
+
+router = APIRouter(include_in_schema=False)
+
+PREDICT_SAMPLE: Final = "curl -F file=@cat.jpg http://127.0.0.1:8000/predict"
+_STYLE: Final = """
+:root { color-scheme: light dark; }
+body { font: 1rem/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem; }
+h2 { border-top: 1px solid #8886; margin-top: 2.5rem; padding-top: 1rem; }
+code, pre { font: .875rem/1.45 ui-monospace, monospace; }
+pre { background: #8882; border-radius: .4rem; overflow-x: auto; padding: .75rem; }
+summary { cursor: pointer; padding: .2rem 0; }
+:target { background: #fc36; }
+"""
+_POLICY: Final = (
+    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; style-src 'sha256-"
+    + base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+    + "'"
+)
+
+
+@router.get("/docs")
+async def docs(request: Request) -> Response:
+    return _page("API", _document(request.app))
+
+
+@router.get("/")
+async def index(request: Request) -> Response:
+    """Where to go: a page for browsers, JSON for others."""
+    if "text/html" in request.headers.get("accept", ""):
+        return _page("Image classification", _welcome())
+    return JSONResponse(
+        {
+            "service": request.app.title,
+            "predict": {"method": "POST", "path": "/predict", "try": PREDICT_SAMPLE},
+            "docs": "/docs",
+            "openapi": request.app.openapi_url,
+            "live": "/livez",
+            "ready": "/readyz",
+        }
+    )
+
+
+def _page(title: str, body: Iterator[str]) -> Response:
+    head = f'<meta name="viewport" content="width=device-width"><title>{title}</title><style>{_STYLE}</style>'
+    main = f"<main><h1>{title}</h1>{''.join(body)}</main>"
+    return HTMLResponse(
+        f'<!doctype html><html lang="en"><meta charset="utf-8">{head}{main}',
+        headers={"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff"},
+    )
+
+
+def _welcome() -> Iterator[str]:
+    yield f"<p>Send a picture and get the probability of every class:</p><pre>{PREDICT_SAMPLE}</pre>"
+    yield '<p><a href="/docs">How to use it</a> · <a href="/readyz">Is it ready?</a></p>'
+
+
+def _document(app: FastAPI) -> Iterator[str]:
+    description = app.openapi()
+    yield f'<p>{escape(app.description)} <a href="{app.openapi_url}">OpenAPI document</a></p>'
+    for path, methods in description["paths"].items():
+        for method, operation in methods.items():
+            yield from _operation(f"{method.upper()} {path}", operation)
+
+
+def _operation(title: str, operation: dict[str, Any]) -> Iterator[str]:
+    yield f"<h2><code>{escape(title)}</code> {escape(operation['summary'])}</h2>"
+    yield f"<p>{escape(operation.get('description', ''))}</p>"
+    for sample in operation.get("x-codeSamples", ()):
+        yield f"<pre>{escape(sample['source'])}</pre>"
+    if body := operation.get("requestBody"):
+        kinds = ", ".join(f"<code>{escape(kind)}</code>" for kind in body["content"])
+        yield f"<p>{escape(body['description'])} Content types: {kinds}.</p>"
+    for status, answer in operation["responses"].items():
+        yield from _answer(status, answer)
+
+
+def _answer(status: str, answer: dict[str, Any]) -> Iterator[str]:
+    for kind, content in answer.get("content", {}).items():
+        for name, example in content.get("examples", {}).items():
+            anchor = f' id="{escape(name)}"' if kind == problems.MEDIA_TYPE else ""
+            summary = f"<summary>{status} {escape(name)}</summary>"
+            yield f"<details{anchor}>{summary}{_json(example['value'])}</details>"
+
+
+def _json(value: Any) -> str:
+    return f"<pre>{escape(json.dumps(value, indent=2, ensure_ascii=False))}</pre>"

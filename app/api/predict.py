@@ -1,0 +1,116 @@
+"""`POST /predict`: one picture in, the probability of every class out."""
+
+import asyncio
+from time import perf_counter
+from typing import Any, Final
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+from numpy.typing import NDArray
+
+from app import errors
+from app.api import problems, upload
+from app.api.dependencies import Decoder, Serving, Settings
+from app.api.schemas import Classification, ImageDescription, ModelReference
+from app.batching import Result
+from app.errors import DeadlineError
+from app.imaging import Picture
+from app.serving import Model
+
+router = APIRouter(tags=["predict"])
+
+_BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
+_REQUEST_BODY: Final[dict[str, Any]] = {
+    "required": True,
+    "description": "The picture, as the field `file` of a form or as the body itself.",
+    "content": {
+        upload.FORM: {
+            "schema": {
+                "type": "object",
+                "required": [upload.FIELD],
+                "properties": {upload.FIELD: _BINARY["schema"]},
+            }
+        },
+        "image/*": _BINARY,
+        upload.BYTES: _BINARY,
+    },
+}
+_SAMPLES: Final = [
+    {"lang": "curl", "source": "curl -F file=@cat.jpg http://127.0.0.1:8000/predict"},
+    {
+        "lang": "curl",
+        "source": "curl --data-binary @cat.jpg -H 'Content-Type: image/jpeg' http://127.0.0.1:8000/predict",
+    },
+]
+_ERRORS: Final = problems.documented(
+    errors.MissingFileError(f"The form has no field 'file', or ends before it is complete. {upload.HOW}"),
+    errors.EmptyFileError(f"The file has no bytes. {upload.HOW}"),
+    errors.SeveralFilesError("The form has 2 files; send one request per picture."),
+    errors.MalformedBodyError("The body is not the multipart form that its content type announces."),
+    errors.BodyTimeoutError("The body did not arrive within 30 s."),
+    errors.BodyTooLargeError("The body may have at most 20,971,520 bytes; 31457280 bytes were announced."),
+    errors.PictureTooLargeError("The picture is 25000 x 400 pixels; a side may have at most 20,000."),
+    errors.MediaTypeError("A picture comes as multipart/form-data, or as the body itself."),
+    errors.UnsupportedFormatError("The 1,024 bytes are not a picture in a format that is decoded here."),
+    errors.BrokenPictureError("The picture is broken: its data ends early or does not decode."),
+    errors.EngineError("The engine failed on this picture."),
+    errors.NotReadyError("The model resnet18-cifar10 is being loaded."),
+    errors.OverloadedError("256 pictures wait for the model and at most 256 may; this request adds 1."),
+    errors.DeadlineError("There was no answer within 30 s."),
+)
+
+
+@router.post(
+    "/predict",
+    summary="Classify a picture",
+    response_model=Classification,
+    responses=_ERRORS,
+    openapi_extra={"requestBody": _REQUEST_BODY, "x-codeSamples": _SAMPLES},
+)
+async def predict(request: Request, serving: Serving, decoder: Decoder, settings: Settings) -> Response:
+    """The picture is turned upright, put on white where transparent, and squashed to the model's input size.
+
+    `Server-Timing` in the answer says where the time went, in milliseconds.
+    """
+    with serving.live.held() as model:
+        began = perf_counter()
+        data = await upload.read_picture(request, settings.body_timeout_s)
+        arrived = perf_counter()
+        try:
+            async with asyncio.timeout(settings.request_timeout_s):
+                picture = await decoder.decode(data, model.input_size)
+                decoded = perf_counter()
+                result = await model.predict(picture.pixels[np.newaxis])
+        except TimeoutError as error:
+            raise DeadlineError(f"There was no answer within {settings.request_timeout_s:g} s.") from error
+        body = _classification(model, picture, result).model_dump_json()
+        spent_s = {
+            "read": arrived - began,
+            "decode": decoded - arrived,
+            "queue": result.queued_s,
+            "infer": result.infer_s,
+            "total": perf_counter() - began,
+        }
+    timing = ", ".join(f"{stage};dur={1000 * seconds:.2f}" for stage, seconds in spent_s.items())
+    return Response(body, media_type="application/json", headers={"Server-Timing": timing})
+
+
+def _classification(model: Model, picture: Picture, result: Result) -> Classification:
+    names = model.manifest.class_names
+    probabilities = _shortest(result.prediction.probabilities[0])
+    best = int(np.argmax(result.prediction.probabilities[0]))
+    return Classification(
+        label=names[best],
+        class_id=best,
+        probability=probabilities[best],
+        probabilities=dict(zip(names, probabilities, strict=True)),
+        model=ModelReference(
+            name=model.manifest.name, version=str(model.manifest.version), engine=model.engine.name
+        ),
+        image=ImageDescription(format=picture.format, width=picture.width, height=picture.height),
+    )
+
+
+def _shortest(row: NDArray[np.float32]) -> list[float]:
+    """The shortest decimals that still are the same float32 numbers."""
+    return [float(str(value)) for value in row]

@@ -1,0 +1,143 @@
+"""Errors as clients see them: problem details after RFC 9457, from one table."""
+
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from math import ceil
+from typing import Annotated, Any, Final
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from app import errors
+from app.errors import ServiceError, UnavailableError
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+# The nearest class on an error's line of descent decides.
+STATUS: Final[Mapping[type[ServiceError], HTTPStatus]] = {
+    errors.ServiceError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.PictureError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.UnsupportedFormatError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.PictureTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.UploadError: HTTPStatus.BAD_REQUEST,
+    errors.MediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.BodyTimeoutError: HTTPStatus.REQUEST_TIMEOUT,
+    errors.UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.DeadlineError: HTTPStatus.GATEWAY_TIMEOUT,
+}
+# After these the rest of the body is not worth reading.
+_CLOSING: Final = (errors.BodyTooLargeError, errors.BodyTimeoutError)
+
+
+class Problem(BaseModel):
+    """What went wrong, after RFC 9457."""
+
+    type: Annotated[str, Field(description="where the documentation explains it")]
+    title: Annotated[str, Field(description="the kind of problem, in words")]
+    status: Annotated[int, Field(description="the HTTP status")]
+    detail: Annotated[str, Field(description="what was received, what is allowed and what to do")]
+    instance: Annotated[str, Field(description="the request id, as in the X-Request-ID header")]
+    code: Annotated[str, Field(description="the kind of problem, for programs; never changes")]
+
+
+def status_of(error: ServiceError) -> HTTPStatus:
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
+def describe(code: str, status: HTTPStatus, detail: str, request_id: str) -> Problem:
+    return Problem(
+        type=f"/docs#{code}",
+        title=code.replace("_", " ").capitalize(),
+        status=status,
+        detail=detail,
+        instance=request_id,
+        code=code,
+    )
+
+
+def response(error: ServiceError, request_id: str) -> Response:
+    """The answer to a request that failed with one of our errors."""
+    status = status_of(error)
+    headers = {}
+    if isinstance(error, UnavailableError):
+        headers["Retry-After"] = str(max(1, ceil(error.retry_after_s)))
+    if isinstance(error, _CLOSING):
+        headers["Connection"] = "close"
+    return _rendered(describe(error.code, status, str(error), request_id), headers)
+
+
+def documented(*examples: ServiceError) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI responses, made by the code that makes the real ones; several examples may share a status."""
+    found: dict[int | str, dict[str, Any]] = {}
+    for error in examples:
+        status = status_of(error)
+        example = describe(error.code, status, str(error), "6f1c2a9be2d84f7d9a55c4d0a7a1e3b2").model_dump()
+        entry = found.setdefault(
+            int(status),
+            {
+                "description": status.phrase,
+                "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema(), "examples": {}}},
+            },
+        )
+        entry["content"][MEDIA_TYPE]["examples"][error.code] = {"value": example}
+    return found
+
+
+def install(app: FastAPI) -> None:
+    """Makes every failure of `app` a problem, the framework's own included."""
+    app.exception_handler(ServiceError)(_on_service_error)
+    app.exception_handler(HTTPException)(_on_http_exception)
+    app.exception_handler(RequestValidationError)(_on_invalid_request)
+    app.exception_handler(ClientDisconnect)(_on_disconnect)
+    app.exception_handler(Exception)(_on_fault)
+
+
+def request_id_of(request: Request) -> str:
+    return str(getattr(request.state, "request_id", ""))
+
+
+async def _on_service_error(request: Request, error: ServiceError) -> Response:
+    return response(error, request_id_of(request))
+
+
+async def _on_http_exception(request: Request, error: HTTPException) -> Response:
+    status, headers = HTTPStatus(error.status_code), dict(error.headers or {})
+    match status:
+        case HTTPStatus.NOT_FOUND:
+            detail = "Nothing is served at this path; /docs lists what is."
+        case HTTPStatus.METHOD_NOT_ALLOWED:
+            detail = f"This path takes {headers.get('Allow', 'other methods')} only."
+        case _:
+            detail = f"{status.description or status.phrase}."
+    code = status.phrase.lower().replace(" ", "_").replace("-", "_")
+    return _rendered(describe(code, status, detail, request_id_of(request)), headers)
+
+
+async def _on_invalid_request(request: Request, error: RequestValidationError) -> Response:
+    """Says where and what, but never repeats the value: it can be huge, secret, or no JSON at all."""
+    wrong = error.errors()[0]
+    where = ".".join(str(part) for part in wrong["loc"][:3])
+    invalid = errors.UploadError(f"The request is not valid at {where}: {wrong['type'].replace('_', ' ')}.")
+    return response(invalid, request_id_of(request))
+
+
+async def _on_disconnect(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=HTTPStatus.BAD_REQUEST)  # nobody is there to read it
+
+
+async def _on_fault(request: Request, _error: Exception) -> Response:
+    request_id = request_id_of(request)
+    fault = ServiceError("The service made a mistake; its log has more under the request id.")
+    answer = response(fault, request_id)
+    answer.headers["X-Request-ID"] = request_id  # this answer passes no middleware any more
+    return answer
+
+
+def _rendered(problem: Problem, headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> Response:
+    return Response(
+        problem.model_dump_json(), status_code=problem.status, headers=dict(headers), media_type=MEDIA_TYPE
+    )

@@ -1,0 +1,96 @@
+"""The application: `create_app` for whoever has settings, `app` for ASGI servers that want a name.
+
+`app` is made when it is first asked for, so importing this module reads no settings and loads no model.
+"""
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final
+
+from fastapi import FastAPI
+
+from app import __version__, engines
+from app.api import docs, health, predict, problems
+from app.api.limits import BodyLimit
+from app.api.request_id import RequestId
+from app.decoding import Decoder
+from app.errors import ServiceError, SettingsError
+from app.imaging import Limits
+from app.serving import Choose, Serving
+from app.settings import Settings
+
+CANNOT_START: Final = 2
+_LOG: Final = logging.getLogger(__name__)
+
+
+def create_app(settings: Settings | None = None, choose: Choose = engines.choose) -> FastAPI:
+    """The service, with settings from the environment unless they are given.
+
+    When the model cannot be loaded, the process ends with `CANNOT_START` and a sentence in the log.
+
+    Raises:
+        SettingsError: the environment holds something that cannot be used.
+    """
+    settings = settings or Settings.load()
+    app = FastAPI(
+        title="Image classification",
+        description="Send a picture, get the probability of every class.",
+        version=__version__,
+        lifespan=_lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.settings = settings
+    app.state.choose = choose
+    for router in (predict.router, health.router, docs.router):
+        app.include_router(router)
+    problems.install(app)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(RequestId)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings: Settings = app.state.settings
+    serving = app.state.serving = Serving(settings, app.state.choose)
+    decoder = app.state.decoder = Decoder(
+        settings.decode_threads or len(os.sched_getaffinity(0)),
+        Limits(settings.max_pixels, settings.max_side_pixels, settings.max_jpeg_scans),
+        max_pictures=settings.queue_pictures,
+        max_bytes=settings.queue_bytes,
+    )
+    starting = asyncio.create_task(_start(serving))
+    try:
+        yield
+    finally:
+        starting.cancel()
+        with suppress(asyncio.CancelledError):
+            await starting
+        decoder.close()
+        await serving.close()
+
+
+async def _start(serving: Serving) -> None:
+    """Loads the model while the probes answer already; without a model there is nothing to stay for."""
+    try:
+        await serving.start()
+    except ServiceError as error:
+        _LOG.critical("%s", error)
+        _LOG.debug("This is where it came from:", exc_info=error)
+        raise SystemExit(CANNOT_START) from error
+
+
+def __getattr__(name: str) -> Any:
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        globals()[name] = create_app()
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        sys.exit(CANNOT_START)
+    return globals()[name]

@@ -1,0 +1,103 @@
+"""Everything that can be set, once, when the service starts; docs/configuration.md explains each row."""
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.errors import SettingsError
+
+PREFIX: Final = "CLASSIFIER_"
+
+Threads = Annotated[int, Field(ge=0, le=1024)]
+
+
+class Settings(BaseSettings):
+    """Each field is read from the environment as `CLASSIFIER_<FIELD>` unless it is passed in."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", protected_namespaces=())
+
+    host: Annotated[str, Field(min_length=1, description="address to listen on; 0.0.0.0 for every one")] = (
+        "127.0.0.1"
+    )
+    port: Annotated[int, Field(ge=0, le=65535, description="TCP port to listen on; 0 for a free one")] = 8000
+    log_level: Annotated[
+        Literal["critical", "error", "warning", "info", "debug"],
+        Field(description="least severe lines that are logged"),
+    ] = "info"
+
+    model_root: Annotated[Path, Field(description="folder that holds the models")] = Path("model")
+    model_name: Annotated[str, Field(description="model to serve")] = "resnet18-cifar10"
+    model_version: Annotated[
+        Literal["latest"] | PositiveInt, Field(description="version to serve, a number or latest")
+    ] = "latest"
+
+    engine: Annotated[str, Field(description="what runs the model")] = "auto"
+    engine_threads: Annotated[Threads, Field(description="cores for the engine; 0 for all")] = 0
+    max_batch_pictures: Annotated[
+        PositiveInt, Field(description="pictures that the engine takes at once, at most")
+    ] = 64
+    decode_threads: Annotated[
+        Threads, Field(description="threads that decode pictures; 0 for one per core")
+    ] = 0
+
+    max_body_bytes: Annotated[PositiveInt, Field(description="longest request body")] = 20 * 1024 * 1024
+    max_pixels: Annotated[int, Field(ge=1, le=178_956_970, description="pixels of a picture, at most")] = (
+        50_000_000
+    )
+    max_side_pixels: Annotated[PositiveInt, Field(description="width or height of a picture, at most")] = (
+        20_000
+    )
+    max_jpeg_scans: Annotated[PositiveInt, Field(description="scans of a progressive JPEG, at most")] = 100
+
+    queue_pictures: Annotated[
+        PositiveInt, Field(description="pictures waiting for a decoder or the engine")
+    ] = 256
+    queue_bytes: Annotated[PositiveInt, Field(description="encoded bytes waiting for a decoder")] = (
+        256 * 1024 * 1024
+    )
+    request_timeout_s: Annotated[
+        PositiveFloat, Field(description="time for an answer once the body is read")
+    ] = 30.0
+    body_timeout_s: Annotated[PositiveFloat, Field(description="time for the body to arrive")] = 30.0
+    drain_s: Annotated[float, Field(ge=0, description="time that requests are still taken after SIGTERM")] = (
+        5.0
+    )
+    shutdown_timeout_s: Annotated[
+        PositiveInt, Field(description="time for open requests to end after that")
+    ] = 20
+
+    @classmethod
+    def load(cls, **given: Any) -> Self:
+        """Settings from the environment, with `given` ones taking precedence.
+
+        Raises:
+            SettingsError: a value cannot be used, or a variable with our prefix names no setting.
+        """
+        _refuse_misspelt(os.environ, list(cls.model_fields))
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            raise SettingsError(_complaint(error)) from error
+
+
+def _complaint(error: ValidationError) -> str:
+    wrong = error.errors(include_url=False)
+    name, value = wrong[0]["loc"][0], str(wrong[0]["input"])[:100]
+    reasons = " or ".join(one["msg"] for one in wrong if one["loc"][0] == name)
+    return (
+        f"The setting {PREFIX}{str(name).upper()} cannot be {value!r}: {reasons}. See docs/configuration.md."
+    )
+
+
+def _refuse_misspelt(environment: Mapping[str, str], fields: list[str]) -> None:
+    known = {PREFIX + field.upper() for field in fields}
+    for name in environment:
+        if name.upper().startswith(PREFIX) and name.upper() not in known:
+            close = difflib.get_close_matches(name.upper(), known, n=1)
+            hint = f"did you mean {close[0]}?" if close else "docs/configuration.md lists those that do."
+            raise SettingsError(f"The variable {name} names no setting; {hint}")
