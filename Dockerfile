@@ -16,7 +16,9 @@ FROM ${BASE}
 LABEL org.opencontainers.image.title="image-classification-service" \
     org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=dependencies /opt/venv /opt/venv
-ENV PATH=/opt/venv/bin:$PATH \
+# The container's own network is the only one that this address opens; what is published is decided outside.
+ENV CLASSIFIER_HOST=0.0.0.0 \
+    PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 WORKDIR /srv

@@ -14,6 +14,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from app.settings import Settings
+
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EVERY_EXTRA = ("tensorflow", "training", "heif", "parquet", "dev")
@@ -112,6 +114,11 @@ def test_every_image_variant_has_its_lock_in_the_build_context() -> None:
     assert {f"!requirements/{name}.txt" for name in (default[1], "serve")} <= set(allowed)
 
 
+def test_the_image_holds_the_whole_service_and_nothing_of_training() -> None:
+    copied = re.findall(r"^COPY (?!--from)(\S+)", DOCKERFILE, re.MULTILINE)
+    assert copied == ["requirements/${ENGINE}.txt", "app"]
+
+
 def test_the_image_runs_as_a_number_and_receives_signals_itself() -> None:
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", last_instruction("USER"))
     assert json.loads(last_instruction("CMD")) == ["python", "-m", "app"]
@@ -133,6 +140,12 @@ def test_compose_gives_the_container_no_more_than_it_needs(compose: dict[str, An
     assert "no-new-privileges:true" in service["security_opt"]
     assert service["volumes"] == [f"./model:{last_instruction('WORKDIR')}/model:ro"]
     assert service["mem_limit"]
+
+
+def test_compose_waits_for_open_requests_before_it_kills(compose: dict[str, Any]) -> None:
+    settings = Settings()
+    grace_s = float(compose["services"]["app"]["stop_grace_period"].removesuffix("s"))
+    assert grace_s > settings.drain_s + settings.shutdown_timeout_s
 
 
 def test_compose_1_can_read_the_file(compose: dict[str, Any]) -> None:
