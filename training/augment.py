@@ -1,0 +1,60 @@
+"""Training-time views of pictures, whole batches at a time, decided by (seed, step) alone.
+
+No state is carried from step to step, so a resumed training sees the pictures it would have seen.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from training.recipe import Phase, Recipe
+
+Augment = Callable[[NDArray[np.uint8], int], tf.Tensor]
+
+
+def epoch_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    """A permutation of ``range(count)`` that depends on the seed and the epoch only."""
+    return np.random.default_rng((seed, epoch)).permutation(count)
+
+
+def augmenter(recipe: Recipe, phase: Phase) -> Augment:
+    """Maps uint8 ``[N, 32, 32, 3]`` and the step's number to float32 ``[N, size, size, 3]`` in 0..255."""
+
+    def augment(images: NDArray[np.uint8], step: int) -> tf.Tensor:
+        random = np.random.default_rng((recipe.seed, 1, step))
+        if recipe.translate:
+            images = translate(images, recipe.translate, random)
+        if recipe.flip:
+            images = flip(images, random)
+        if phase.smallest_crop < 1.0 or phase.image_size != images.shape[1]:
+            return crop_and_resize(images, phase, random)
+        return tf.cast(images, tf.float32)
+
+    return augment
+
+
+def flip(images: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+    """Mirrors each picture left to right with probability one half."""
+    mirrored = random.random(len(images)) < 0.5
+    return np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+
+
+def translate(images: NDArray[np.uint8], pixels: int, random: np.random.Generator) -> NDArray[np.uint8]:
+    """Moves each picture by up to ``pixels`` along both axes; what comes in is the reflected border."""
+    count, height, width, _ = images.shape
+    edge = ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0))
+    padded = np.pad(images, edge, mode="reflect")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
+    rows, columns = random.integers(0, 2 * pixels + 1, (2, count))
+    return np.ascontiguousarray(windows[np.arange(count), rows, columns].transpose(0, 2, 3, 1))
+
+
+def crop_and_resize(images: NDArray[np.uint8], phase: Phase, random: np.random.Generator) -> tf.Tensor:
+    """Square crops of random size and place, bilinearly resized to float32 ``[N, size, size, 3]``, 0..255."""
+    count = len(images)
+    sides = random.uniform(phase.smallest_crop, 1.0, count)
+    top, left = random.uniform(0.0, 1.0, (2, count)) * (1.0 - sides)
+    boxes = np.stack([top, left, top + sides, left + sides], axis=1).astype(np.float32)
+    return tf.image.crop_and_resize(images, boxes, np.arange(count), (phase.image_size, phase.image_size))

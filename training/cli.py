@@ -1,0 +1,176 @@
+"""The command `python training/train.py`: options, terminal output, exit codes."""
+
+import argparse
+import dataclasses
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from app.errors import ServiceError
+from app.repository import Repository
+from training.data import load_cifar10
+from training.errors import RecipeError, TrainingError
+from training.recipe import RECIPES, Phase, Recipe
+
+PROJECT = Path(__file__).resolve().parent.parent
+USAGE_ERROR = 2
+INTERRUPTED = 130
+
+DESCRIPTION = """\
+Train ResNet18 on CIFAR-10, measure it on the test pictures and publish it as the
+next version of a model, which the service loads when it starts.
+
+  python training/train.py                      the quick recipe, data found or downloaded
+  python training/train.py --recipe seed        the textbook one
+  python training/train.py --data cifar.tar.gz  data that is there already
+  python training/train.py --limit 2000 --phases 1x32 --model-root /tmp/try
+
+A training that was stopped goes on from its last checkpoint when the same command is
+given again.
+"""
+
+
+class _Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+    pass
+
+
+def parser() -> argparse.ArgumentParser:
+    command = argparse.ArgumentParser(
+        prog="python training/train.py",
+        description=DESCRIPTION
+        + "\nrecipes:\n"
+        + "\n".join(_recipe_line(recipe) for recipe in RECIPES.values()),
+        formatter_class=_Help,
+        allow_abbrev=False,
+    )
+    command.add_argument(
+        "--recipe", choices=sorted(RECIPES), default="quick", help="named set of all numbers below"
+    )
+    command.add_argument(
+        "--data", type=Path, metavar="PATH", help="CIFAR-10 archive (.tar.gz, .tar.xz) or its folder"
+    )
+    command.add_argument("--name", default="resnet18-cifar10", help="model to publish a version of")
+    command.add_argument(
+        "--model-root", type=Path, default=PROJECT / "model", help="folder that holds the models"
+    )
+    command.add_argument(
+        "--run-dir", type=Path, metavar="PATH", help="where checkpoints go (default: runs/RECIPE)"
+    )
+    command.add_argument(
+        "--checkpoint-seconds", type=float, default=120.0, metavar="N", help="time between checkpoints"
+    )
+    command.add_argument("--restart", action="store_true", help="ignore the checkpoint of an earlier run")
+    command.add_argument(
+        "--limit", type=_positive, metavar="N", help="use the first N pictures only, to try things out"
+    )
+    numbers = command.add_argument_group("numbers of the recipe", "given here, they replace the recipe's own")
+    for field, kind in _overridable():
+        numbers.add_argument(
+            f"--{field.replace('_', '-')}", **_argument(kind), default=None, help=HELP[field]
+        )
+    return command
+
+
+HELP = {
+    "phases": "EPOCHSxPIXELS[@CROP],...: epochs at a size, from crops of at least that share of a side",
+    "optimizer": "how weights follow gradients",
+    "peak_learning_rate": "learning rate at its highest",
+    "batch_size": "pictures per step",
+    "seed": "of the start weights, the order and the augmentation",
+    "schedule": "of the learning rate",
+    "warmup": "share of all steps until the peak",
+    "start_learning_rate": "share of the peak at the first step",
+    "momentum": "of sgd",
+    "weight_decay": "L2 coefficient on kernels, for sgd",
+    "dropout": "share of the features dropped before the last layer",
+    "flip": "mirror pictures left to right at random",
+    "translate": "move pictures by up to this many pixels",
+    "whitened_stem": "start the first convolution as a whitening of patches",
+    "standardize": "scale pixels by mean and deviation, not to 0..1",
+}
+
+
+def _recipe_line(recipe: Recipe) -> str:
+    phases = ", ".join(f"{phase.epochs} epochs at {phase.image_size} px" for phase in recipe.phases)
+    return f"  {recipe.name:<7}{recipe.optimizer}, learning rate {recipe.peak_learning_rate:g}, {phases}"
+
+
+def _overridable() -> list[tuple[str, Any]]:
+    hints = get_type_hints(Recipe)
+    return [(field.name, hints[field.name]) for field in dataclasses.fields(Recipe) if field.name in HELP]
+
+
+def _argument(kind: Any) -> dict[str, Any]:
+    if kind is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    if kind in (int, float):
+        return {"type": kind, "metavar": "N"}
+    if choices := [choice for choice in get_args(kind) if isinstance(choice, str)]:
+        return {"choices": choices}
+    return {"type": _phases, "metavar": "PLAN"}
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
+    return number
+
+
+def _phases(text: str) -> tuple[Phase, ...]:
+    found = [re.fullmatch(r"(\d+)x(\d+)(?:@(0?\.\d+|1(?:\.0*)?))?", part) for part in text.split(",")]
+    if not all(found):
+        raise argparse.ArgumentTypeError(f"{text!r} is not EPOCHSxPIXELS[@CROP],... as in 4x16@0.75,1x32")
+    try:
+        return tuple(Phase(int(m[1]), int(m[2]), float(m[3] or 1.0)) for m in found if m)
+    except RecipeError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def chosen_recipe(options: argparse.Namespace) -> tuple[Recipe, dict[str, Any]]:
+    """The named recipe with what the command line replaced, and what that was.
+
+    Raises:
+        RecipeError: a number is out of its range.
+    """
+    given = {field: getattr(options, field) for field, _ in _overridable()}
+    overrides = {field: value for field, value in given.items() if value is not None}
+    return dataclasses.replace(RECIPES[options.recipe], **overrides), overrides
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; 0 when a version was published, 2 for what the caller can mend, 130 after Ctrl-C."""
+    options = parser().parse_args(arguments)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        recipe, overrides = chosen_recipe(options)
+        data = load_cifar10(options.data)
+        if options.limit:
+            data = data.limited(options.limit)
+            overrides["limit"] = options.limit
+        run_dir = options.run_dir or PROJECT / "runs" / recipe.name
+
+        from training.run import Checkpoints, train_and_publish
+
+        train_and_publish(
+            recipe,
+            overrides,
+            data,
+            repository=Repository(options.model_root),
+            name=options.name,
+            checkpoints=Checkpoints(run_dir / "checkpoint.npz", options.checkpoint_seconds),
+            restart=options.restart,
+        )
+    except (TrainingError, ServiceError) as error:
+        print(f"train: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        print(
+            "\ntrain: stopped; nothing was published. The same command goes on from the checkpoint.",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+    return 0

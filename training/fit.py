@@ -1,0 +1,181 @@
+"""The training loop, which can be stopped and resumed at any step."""
+
+import json
+import os
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from training.augment import augmenter, epoch_order
+from training.data import fingerprint
+from training.errors import CheckpointError
+from training.progress import Step
+from training.recipe import Recipe
+from training.whitening import SAMPLE, whiten_stem
+
+
+class Trainer:
+    """Trains ``network`` (normalised pixels to logits) on uint8 pictures by a recipe.
+
+    Args:
+        network: float32 ``[N, H, W, 3]`` in, logits ``[N, classes]`` out.
+        recipe: every number that matters.
+        images: uint8 ``[N, 32, 32, 3]``.
+        labels: integers ``[N]``.
+    """
+
+    def __init__(
+        self, network: keras.Model, recipe: Recipe, images: NDArray[np.uint8], labels: NDArray[np.int64]
+    ) -> None:
+        self.network = network
+        self.recipe = recipe
+        self.images = images
+        self.labels = labels
+        self._fingerprint = fingerprint(images, labels)
+        self.step = 0
+        self.seconds = 0.0
+        self.optimizer = _optimizer(recipe)
+        self.optimizer.build(network.trainable_variables)
+        mean, deviation = recipe.input_scaling()
+        self._mean = tf.constant(mean, tf.float32) * 255.0
+        self._deviation = tf.constant(deviation, tf.float32) * 255.0
+        self._losses: list[float] = []
+        self._hits: list[float] = []
+        self._train_step = tf.function(self._learn, reduce_retracing=True)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint must agree with: every number of the recipe, and the data."""
+        recipe: dict[str, Any] = json.loads(json.dumps(asdict(self.recipe)))
+        return recipe | {"data": self._fingerprint}
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches only: the few pictures left over are other ones in each epoch."""
+        return max(1, len(self.images) // self.recipe.batch_size)
+
+    @property
+    def total_steps(self) -> int:
+        return self.steps_per_epoch * self.recipe.epochs
+
+    def start(self) -> None:
+        """Data-dependent initialisation, before the first step."""
+        if self.recipe.whitened_stem:
+            sample = tf.cast(self.images[:SAMPLE], tf.float32)
+            whiten_stem(self.network.get_layer("stem_conv"), self._normalize(sample).numpy())
+
+    def steps(self) -> Iterator[Step]:
+        """Takes one step for each item asked for, until the recipe's last."""
+        while self.step < self.total_steps:
+            epoch = self.step // self.steps_per_epoch
+            augment = augmenter(self.recipe, self.recipe.phase(epoch))
+            order = epoch_order(self.recipe.seed, epoch, len(self.images))
+            for _ in range(self.step % self.steps_per_epoch, self.steps_per_epoch):
+                began = time.perf_counter()
+                self._take_step(order, augment)
+                elapsed = time.perf_counter() - began
+                self.seconds += elapsed
+                yield self._progress(epoch, elapsed)
+            self._losses.clear()
+            self._hits.clear()
+
+    def _take_step(self, order: NDArray[np.int64], augment: Callable[..., tf.Tensor]) -> None:
+        size = min(self.recipe.batch_size, len(self.images))
+        first = self.step % self.steps_per_epoch * size
+        rows = order[first : first + size]
+        self.optimizer.learning_rate.assign(self.recipe.learning_rate(self.step, self.total_steps))
+        loss, hits = self._train_step(augment(self.images[rows], self.step), tf.constant(self.labels[rows]))
+        self._losses.append(float(loss))
+        self._hits.append(float(hits) / size)
+        self.step += 1
+
+    def _progress(self, epoch: int, elapsed: float) -> Step:
+        return Step(
+            epoch=epoch,
+            step=self.step,
+            total_steps=self.total_steps,
+            loss=float(np.mean(self._losses)),
+            accuracy=float(np.mean(self._hits)),
+            images_per_second=min(self.recipe.batch_size, len(self.images)) / elapsed,
+        )
+
+    def _normalize(self, images: tf.Tensor) -> tf.Tensor:
+        return (images - self._mean) / self._deviation
+
+    def _learn(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            logits = self.network(self._normalize(images), training=True)
+            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+        variables = self.network.trainable_variables
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+        hits = tf.reduce_sum(tf.cast(tf.argmax(logits, axis=1) == labels, tf.float32))
+        return loss, hits
+
+    def save(self, path: Path) -> None:
+        """Writes all that `restore` needs; the file that was there stays until the new one is whole."""
+        arrays = {f"weight_{i}": v.numpy() for i, v in enumerate(self.network.variables)}
+        arrays |= {f"optimizer_{i}": v.numpy() for i, v in enumerate(self.optimizer.variables)}
+        state = {"step": self.step, "seconds": self.seconds, "losses": self._losses, "hits": self._hits}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.partial")
+        with partial.open("wb") as file:
+            texts = {"identity": json.dumps(self.identity), "state": json.dumps(state)}
+            np.savez(file, allow_pickle=False, **texts, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+
+    def restore(self, path: Path) -> None:
+        """Goes on from a checkpoint of the same recipe and data.
+
+        Raises:
+            CheckpointError: the file is damaged, or was written by another training.
+        """
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
+                self._check_identity(path, str(saved["identity"]))
+                self._assign(saved)
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise CheckpointError(
+                f"{path} is not a whole checkpoint. Give --restart to train from the start."
+            ) from error
+
+    def _check_identity(self, path: Path, saved: str) -> None:
+        theirs, ours = json.loads(saved), self.identity
+        differing = sorted(key for key in ours if theirs.get(key) != ours[key])
+        if differing:
+            changes = ", ".join(f"{key} {theirs.get(key)} there, {ours[key]} here" for key in differing)
+            raise CheckpointError(
+                f"{path} belongs to another training ({changes}). Give the options of that training to go on "
+                "with it, --restart to begin anew, or another --run-dir."
+            )
+
+    def _assign(self, saved: Any) -> None:
+        for kind, variables in (("weight", self.network.variables), ("optimizer", self.optimizer.variables)):
+            for index, variable in enumerate(variables):
+                variable.assign(saved[f"{kind}_{index}"])
+        state = json.loads(str(saved["state"]))
+        self.step, self.seconds = state["step"], state["seconds"]
+        self._losses, self._hits = state["losses"], state["hits"]
+
+
+def _optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
+    if recipe.optimizer == "adam":
+        return keras.optimizers.Adam(recipe.peak_learning_rate)
+    # Keras decays weights outside the momentum, so the papers' coefficient acts 1 / (1 - momentum) times
+    # stronger.
+    decay = recipe.weight_decay / (1.0 - recipe.momentum)
+    optimizer = keras.optimizers.SGD(
+        recipe.peak_learning_rate, momentum=recipe.momentum, nesterov=True, weight_decay=decay or None
+    )
+    if decay:
+        optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
+    return optimizer

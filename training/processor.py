@@ -1,0 +1,48 @@
+"""What the processor offers a training, and how TensorFlow is told to use it."""
+
+import os
+import platform
+from pathlib import Path
+
+import tensorflow as tf
+
+CPU_INFO = Path("/proc/cpuinfo")
+
+
+def processor_flags(cpu_info: Path = CPU_INFO) -> frozenset[str]:
+    """The feature flags of the first processor, empty where the system does not list them."""
+    try:
+        text = cpu_info.read_text(encoding="utf-8")
+    except OSError:
+        return frozenset()
+    line = next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), "")
+    return frozenset(line.partition(":")[2].split())
+
+
+def has_bfloat16(flags: frozenset[str]) -> bool:
+    """Whether convolutions in bfloat16 run in hardware (AVX-512 BF16 or AMX)."""
+    return bool(flags & {"avx512_bf16", "amx_bf16"})
+
+
+def has_wide_vectors(flags: frozenset[str]) -> bool:
+    """Whether the processor has AVX-512, for which oneDNN's gradients of convolutions are written."""
+    return "avx512f" in flags
+
+
+def use_bfloat16(enabled: bool) -> None:
+    """Lets TensorFlow compute convolutions in bfloat16; variables and batch-norm statistics stay float32."""
+    tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": enabled})
+
+
+def processor_name(cpu_info: Path = CPU_INFO) -> str:
+    """The model name that the system gives, else the architecture."""
+    try:
+        lines = cpu_info.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.machine())
+
+
+def available_cores() -> int:
+    return len(os.sched_getaffinity(0))

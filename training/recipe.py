@@ -1,0 +1,133 @@
+"""Named recipes: every number that decides what a training does, in one place."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from training.errors import RecipeError
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Some epochs at one picture size."""
+
+    epochs: int
+    image_size: int  # pixels
+    smallest_crop: float = 1.0  # share of a side; up to 1, then resized
+
+    def __post_init__(self) -> None:
+        """Refuses what no training can use.
+
+        Raises:
+            RecipeError: the message names the number, its value and its range.
+        """
+        if not (self.epochs >= 1 and 8 <= self.image_size <= 1024 and 0.1 <= self.smallest_crop <= 1.0):
+            raise RecipeError(
+                f"the phase {self.epochs}x{self.image_size}@{self.smallest_crop:g} cannot be used: it needs "
+                "1 or more epochs, 8 to 1024 pixels and a crop of 0.1 to 1."
+            )
+
+
+RANGES = (
+    ("peak_learning_rate", 1e-9, 100.0),
+    ("batch_size", 1, 65_536),
+    ("seed", 0, 2**32 - 1),
+    ("warmup", 0.0, 1.0),
+    ("start_learning_rate", 0.0, 1.0),
+    ("momentum", 0.0, 0.999),
+    ("weight_decay", 0.0, 1.0),
+    ("dropout", 0.0, 0.99),
+    ("translate", 0, 31),
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training, reproducible from these numbers, the data and the seed."""
+
+    name: str
+    phases: tuple[Phase, ...]
+    optimizer: Literal["adam", "sgd"]
+    peak_learning_rate: float
+    batch_size: int = 128
+    seed: int = 0
+    schedule: Literal["constant", "triangle"] = "triangle"
+    warmup: float = 0.15  # share of all steps until the peak
+    start_learning_rate: float = 0.2  # share of the peak at step 0
+    momentum: float = 0.9
+    weight_decay: float = 0.0  # on kernels, as the L2 gradient coefficient of the papers
+    dropout: float = 0.0
+    flip: bool = False
+    translate: int = 0  # pixels, reflected at the border
+    whitened_stem: bool = False
+    standardize: bool = (
+        True  # subtract the training set's mean and divide by its deviation; else scale to 0..1
+    )
+    mean: tuple[float, float, float] = (0.4914, 0.4822, 0.4465)
+    deviation: tuple[float, float, float] = (0.2470, 0.2435, 0.2616)
+
+    def __post_init__(self) -> None:
+        """Refuses numbers that no training can use.
+
+        Raises:
+            RecipeError: the message names the number, its value and its range.
+        """
+        for name, lowest, highest in RANGES:
+            value = getattr(self, name)
+            if not lowest <= value <= highest:
+                raise RecipeError(f"{name} is {value}; it must be between {lowest:g} and {highest:g}.")
+        if not self.phases:
+            raise RecipeError("phases is empty; a recipe needs at least one.")
+
+    @property
+    def epochs(self) -> int:
+        return sum(phase.epochs for phase in self.phases)
+
+    def phase(self, epoch: int) -> Phase:
+        """The phase that ``epoch``, counted from 0, belongs to."""
+        for phase in self.phases:
+            if epoch < phase.epochs:
+                return phase
+            epoch -= phase.epochs
+        raise IndexError(f"the recipe has {self.epochs} epochs")
+
+    def learning_rate(self, step: int, total_steps: int) -> float:
+        """Constant, or a triangle: linear from the start to the peak, then to zero after the last step."""
+        if self.schedule == "constant":
+            return self.peak_learning_rate
+        peak_step = max(1.0, self.warmup * total_steps)
+        if step < peak_step:
+            share = self.start_learning_rate + (1.0 - self.start_learning_rate) * step / peak_step
+        else:
+            share = (total_steps - step) / max(1.0, total_steps - peak_step)
+        return self.peak_learning_rate * max(0.0, share)
+
+    def input_scaling(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and deviation, per channel, of pixels that were scaled to 0..1."""
+        return (self.mean, self.deviation) if self.standardize else ((0.0,) * 3, (1.0,) * 3)
+
+
+SEED = Recipe(
+    name="seed",
+    phases=(Phase(epochs=10, image_size=32),),
+    optimizer="adam",
+    peak_learning_rate=0.01,
+    schedule="constant",
+    standardize=False,
+)
+
+QUICK = Recipe(
+    name="quick",
+    phases=(
+        Phase(epochs=4, image_size=16, smallest_crop=0.75),
+        Phase(epochs=3, image_size=24, smallest_crop=0.75),
+        Phase(epochs=1, image_size=32),
+    ),
+    optimizer="sgd",
+    peak_learning_rate=0.1,
+    weight_decay=5e-4,
+    flip=True,
+    translate=2,
+    whitened_stem=True,
+)
+
+RECIPES = {recipe.name: recipe for recipe in (SEED, QUICK)}
