@@ -5,9 +5,8 @@ import io
 import lzma
 import pickle
 import tarfile
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import numpy as np
 
@@ -40,12 +39,14 @@ def write_folder(root: Path, contents: dict[str, bytes]) -> Path:
 
 def write_archive(path: Path, contents: dict[str, bytes]) -> Path:
     """Compressed as the path's name ends, quickly rather than well."""
-    with ExitStack() as stack:
-        fast = lzma.open(path, "wb", preset=0) if path.suffix == ".xz" else gzip.open(path, "wb", 1)
-        compressed = cast("BinaryIO", stack.enter_context(fast))
-        archive = stack.enter_context(tarfile.open(fileobj=compressed, mode="w|"))
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w") as archive:
         for name, content in contents.items():
             member = tarfile.TarInfo(f"{FOLDER}/{name}")
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
+    if path.suffix == ".xz":
+        path.write_bytes(lzma.compress(plain.getbuffer(), preset=0))
+    else:
+        path.write_bytes(gzip.compress(plain.getbuffer(), compresslevel=1))
     return path
