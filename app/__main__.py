@@ -105,15 +105,25 @@ def _parser() -> argparse.ArgumentParser:
 def _listen(host: str, port: int) -> socket.socket:
     """A listening socket, so that a port in use is known before a model is loaded."""
     try:
-        family, _, _, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family)
     except OSError as error:
-        raise SettingsError(
-            f"Cannot listen on {host} port {port}: {error.strerror}. Stop what uses it, or choose another "
-            f"with --host and --port ({PREFIX}HOST and {PREFIX}PORT)."
-        ) from error
+        raise _cannot_listen(host, port, error) from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise _cannot_listen(host, port, error) from error
+    return listener
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> SettingsError:
+    return SettingsError(
+        f"Cannot listen on {host} port {port}: {error.strerror}. Choose another with --host and --port "
+        f"({PREFIX}HOST and {PREFIX}PORT), or stop what uses it."
+    )
 
 
 def _logging(level: str) -> dict[str, Any]:

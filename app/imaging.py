@@ -16,7 +16,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError, features
+from PIL import Image, features
 
 from app.errors import (
     BrokenPictureError,
@@ -93,7 +93,7 @@ def decode(data: bytes, *, size: tuple[int, int] = (32, 32), limits: Limits = DE
         BrokenPictureError: the bytes begin like a picture but do not make one.
         OverloadedError: there is not enough memory to decode it.
     """
-    with _own_errors(data), Image.open(BytesIO(data), formats=FORMATS) as image:
+    with _own_errors(data, limits), Image.open(BytesIO(data), formats=FORMATS) as image:
         _check_header(image, data, limits)
         stored = image.size
         image.draft(None, (max(size) * _DRAFT_FACTOR,) * 2)
@@ -112,7 +112,7 @@ def decode(data: bytes, *, size: tuple[int, int] = (32, 32), limits: Limits = DE
 
 
 @contextmanager
-def _own_errors(data: bytes) -> Iterator[None]:
+def _own_errors(data: bytes, limits: Limits) -> Iterator[None]:
     """Turns what Pillow raises into errors of ours: its own text can hold addresses and bytes of the file."""
     try:
         yield
@@ -122,23 +122,19 @@ def _own_errors(data: bytes) -> Iterator[None]:
         raise OverloadedError("There is not enough memory to decode this picture now.") from error
     except Image.DecompressionBombError as error:
         raise PictureTooLargeError(
-            f"The picture has more than {PILLOW_MAX_PIXELS:,} pixels, which is never accepted."
+            f"The picture has more than {PILLOW_MAX_PIXELS:,} pixels; at most {limits.max_pixels:,} are "
+            "accepted."
         ) from error
-    except UnidentifiedImageError as error:
-        raise _unidentified(data) from error
     except Exception as error:
-        raise BrokenPictureError(
-            "The picture is broken: its data ends early or does not decode. Open it in a viewer, save it "
-            "again and send the new file."
+        if _SIGNATURES.match(data):
+            raise BrokenPictureError(
+                "The picture is broken: its data ends early or does not decode. Open it in a viewer, save it "
+                "again and send the new file."
+            ) from error
+        raise UnsupportedFormatError(
+            f"The {len(data):,} bytes are not a picture in a format that is decoded here: "
+            f"{', '.join(FORMATS)}."
         ) from error
-
-
-def _unidentified(data: bytes) -> PictureError:
-    if _SIGNATURES.match(data):
-        return BrokenPictureError("The picture is broken: its header ends early or does not make sense.")
-    return UnsupportedFormatError(
-        f"The {len(data):,} bytes are not a picture in a format that is decoded here: {', '.join(FORMATS)}."
-    )
 
 
 def _check_header(image: Image.Image, data: bytes, limits: Limits) -> None:

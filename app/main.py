@@ -67,9 +67,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     starting = asyncio.create_task(_start(serving))
     try:
         yield
+    except asyncio.CancelledError:
+        pass  # the loop is being torn down: end in order, without an exception for the server to print
     finally:
         starting.cancel()
-        with suppress(asyncio.CancelledError):
+        with suppress(asyncio.CancelledError, SystemExit):
             await starting
         decoder.close()
         await serving.close()

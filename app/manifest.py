@@ -164,17 +164,8 @@ def complete(card: Card, **place: Any) -> Manifest:
 
 
 def write(manifest: Manifest, path: Path) -> None:
-    """Writes JSON that people can read, the identity first.
-
-    Raises:
-        ManifestError: the lineage holds a number that JSON does not have (NaN or an infinity).
-    """
+    """Writes JSON that people can read, the identity first."""
     fields = manifest.model_dump(mode="json")
     identity = {key: fields.pop(key) for key in ("schema_version", "name", "version", "created")}
-    try:
-        text = json.dumps(identity | fields, indent=2, ensure_ascii=False, allow_nan=False)
-    except ValueError as error:
-        raise ManifestError(
-            "The lineage holds a number that is not finite, which JSON cannot say."
-        ) from error
+    text = json.dumps(identity | fields, indent=2, ensure_ascii=False, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")

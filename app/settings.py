@@ -19,7 +19,9 @@ Threads = Annotated[int, Field(ge=0, le=1024)]
 class Settings(BaseSettings):
     """Each field is read from the environment as `CLASSIFIER_<FIELD>` unless it is passed in."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", protected_namespaces=())
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=()
+    )
 
     host: Annotated[str, Field(min_length=1, description="address to listen on; 0.0.0.0 for every one")] = (
         "127.0.0.1"

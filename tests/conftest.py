@@ -1,23 +1,30 @@
+import socket
+import threading
+import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import httpx2 as httpx
+import hypothesis
 import numpy as np
 import pytest
-from fakes import CLASS_NAMES, SHARPNESS, FakeEngine
+import uvicorn
+from fakes import MODEL, SHARPNESS, FakeEngine, publish, publish_fake
 from PIL import Image
 
-from app import golden
-from app.engines import Engine
-from app.manifest import GOLDEN_NAME, Card, Input
+from app.main import create_app
 from app.repository import Repository, Version
-
-MODEL = "colours"
-CARD = Card(class_names=CLASS_NAMES, input=Input(height=32, width=32))
+from app.settings import Settings
 
 Encode = Callable[..., bytes]
+
+# The same examples in every run, and none that fails because the machine was busy.
+hypothesis.settings.register_profile("steady", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("steady")
 
 
 @pytest.fixture(scope="session")
@@ -33,23 +40,72 @@ def encode() -> Encode:
     return encoded
 
 
-def publish(
-    repository: Repository, engine: Engine, fill: Callable[[Path], None], card: Card = CARD
-) -> Version:
-    with repository.staging(MODEL) as staging:
-        fill(staging.path)
-        golden.write(golden.record(engine), staging.path / GOLDEN_NAME)
-        return staging.publish(card)
-
-
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:
     """Holds version 1 of a model for the fake engine."""
     repository = Repository(tmp_path / "model")
-    publish(
-        repository, FakeEngine(), lambda folder: (folder / "weights.bin").write_bytes(b"weights") and None
-    )
+    publish_fake(repository)
     return repository
+
+
+@pytest.fixture
+def settings(repository: Repository) -> Settings:
+    return Settings(model_root=repository.root, model_name=MODEL)
+
+
+@contextmanager
+def serve(settings: Settings, engine: FakeEngine) -> Iterator[httpx.Client]:
+    """The whole application behind a real socket, in a thread, with a fake engine in it; ready."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        create_app(settings, lambda *_: engine), log_config=None, ws="none", lifespan="on"
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=20) as client:
+            while client.get("/readyz").status_code != 200:
+                time.sleep(0.01)
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture
+def serving_with() -> Callable[[Settings, FakeEngine], AbstractContextManager[httpx.Client]]:
+    """Starts a service for settings of the test's own."""
+    return serve
+
+
+@pytest.fixture(scope="session")
+def shared_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Client, FakeEngine]]:
+    repository, engine = Repository(tmp_path_factory.mktemp("shared")), FakeEngine()
+    publish_fake(repository)
+    with serve(Settings(model_root=repository.root, model_name=MODEL), engine) as client:
+        yield client, engine
+
+
+@pytest.fixture
+def client(shared_service: tuple[httpx.Client, FakeEngine]) -> httpx.Client:
+    """A client of a service with default settings, which all tests share."""
+    return shared_service[0]
+
+
+@pytest.fixture
+def engine(shared_service: tuple[httpx.Client, FakeEngine]) -> Iterator[FakeEngine]:
+    """The engine of that service, as good as new before and after."""
+    engine = shared_service[1]
+    engine.batches.clear()
+    yield engine
+    engine.gate.set()
+    engine.fails_on = lambda _: False
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
 
 
 @pytest.fixture(scope="session")
@@ -59,9 +115,9 @@ def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Version:
         warnings.simplefilter("ignore")
         from app.engines.tensorflow import TensorFlowEngine
 
-        repository = Repository(tmp_path_factory.mktemp("tensorflow") / "model")
         folder = tmp_path_factory.mktemp("exported")
         export_strongest_colour(folder)
+        engine = TensorFlowEngine(folder, threads=1)
 
     def fill(staging: Path) -> None:
         for path in (path for path in folder.rglob("*") if path.is_file()):
@@ -69,7 +125,7 @@ def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Version:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(path.read_bytes())
 
-    return publish(repository, TensorFlowEngine(folder), fill)
+    return publish(Repository(tmp_path_factory.mktemp("tensorflow") / "model"), engine, fill)
 
 
 def export_strongest_colour(folder: Path) -> None:

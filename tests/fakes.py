@@ -1,23 +1,28 @@
-"""Stand-ins that do the real job on a small scale."""
+"""Stand-ins that do the real job on a small scale, and a model version for them."""
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.engines import Prediction
+from app import golden
+from app.engines import Engine, Prediction
 from app.errors import EngineError
+from app.manifest import GOLDEN_NAME, Card, Input
+from app.repository import Repository, Version
 
-CLASS_NAMES = ("red", "green", "blue")
+MODEL = "colours"
+CARD = Card(class_names=("red", "green", "blue"), input=Input(height=32, width=32))
 SHARPNESS = 10.0
 
 
 class FakeEngine:
     """Tells the strongest of the three colours; the tiny SavedModel of the fixtures computes the same.
 
-    `batches` keeps the size of every batch. A test can hold the engine inside a batch with `gate`, and make it fail
-    on the pictures that `fails_on` picks.
+    `batches` keeps the size of every batch. A test can hold the engine inside a batch with `gate`, and make
+    it fail on the pictures that `fails_on` picks.
     """
 
     name = "fake"
@@ -28,13 +33,11 @@ class FakeEngine:
         self.batches: list[int] = []
         self.gate = threading.Event()
         self.gate.set()
-        self.started = threading.Semaphore(0)
-        self.fails_on: Callable[[NDArray[np.uint8]], bool] = lambda image: False
+        self.fails_on: Callable[[NDArray[np.uint8]], bool] = lambda _: False
         self.closed = False
 
     def predict(self, images: NDArray[np.uint8]) -> Prediction:
         self.batches.append(len(images))
-        self.started.release()
         assert self.gate.wait(timeout=20), "the test never opened the gate"
         if self.closed:
             raise EngineError("The fake engine was closed.")
@@ -47,7 +50,25 @@ class FakeEngine:
 
 
 def strongest_colour(images: NDArray[np.uint8]) -> Prediction:
+    """Softmax and energy of the mean of each channel."""
     logits = (images.mean(axis=(1, 2)) / 255 * SHARPNESS).astype(np.float32)
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     total = powers.sum(axis=1, keepdims=True)
     return Prediction(powers / total, -(np.log(total[:, 0]) + logits.max(axis=1)).astype(np.float32))
+
+
+def publish(
+    repository: Repository, engine: Engine, fill: Callable[[Path], object], card: Card = CARD
+) -> Version:
+    """The next version: what `fill` puts into its folder, with golden pictures for the engine."""
+    with repository.staging(MODEL) as staging:
+        fill(staging.path)
+        golden.write(golden.record(engine), staging.path / GOLDEN_NAME)
+        return staging.publish(card)
+
+
+def publish_fake(repository: Repository, card: Card = CARD, weights: bytes = b"weights") -> Version:
+    """The next version for the fake engine."""
+    return publish(
+        repository, FakeEngine(), lambda folder: (folder / "weights.bin").write_bytes(weights), card
+    )

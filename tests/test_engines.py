@@ -1,10 +1,8 @@
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from fakes import CLASS_NAMES, FakeEngine, strongest_colour
+from fakes import CARD, FakeEngine, strongest_colour
 
 from app import engines
 from app.engines import Engine
@@ -31,7 +29,7 @@ def pictures(count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
 @pytest.mark.parametrize("count", [1, 3, 8, 65])
 def test_any_number_of_pictures_gives_as_many_answers(engine: Engine, count: int) -> None:
     prediction = engine.predict(pictures(count))
-    assert prediction.probabilities.shape == (count, len(CLASS_NAMES))
+    assert prediction.probabilities.shape == (count, len(CARD.class_names))
     assert prediction.ood_score.shape == (count,)
     assert prediction.probabilities.dtype == prediction.ood_score.dtype == np.float32
     assert prediction.probabilities.sum(axis=1) == pytest.approx(np.ones(count), abs=1e-5)
