@@ -4,13 +4,16 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 from starlette.routing import Match
 
 from app.main import create_app
+from app.settings import PREFIX, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted(
@@ -73,6 +76,35 @@ def test_make_targets_in_documents_exist(document: Path) -> None:
         program, *words = shlex.split(command, comments=True)
         if program == "make":
             assert {word for word in words if "=" not in word} <= TARGETS, command
+
+
+@cache
+def options_of(*program: str) -> frozenset[str]:
+    helped = run(sys.executable, *program, "--help")
+    assert helped.returncode == 0, helped.stderr
+    return frozenset(re.findall(r"(?<![\w-])--[a-z][\w-]*", helped.stdout))
+
+
+@each_document
+@pytest.mark.parametrize(
+    ("spoken", "program"),
+    [
+        (r"python training/train\.py|make train", ("training/train.py",)),
+        (r"python -m app|make serve", ("-m", "app")),
+    ],
+    ids=["train", "serve"],
+)
+def test_options_in_documents_exist(document: Path, spoken: str, program: tuple[str, ...]) -> None:
+    for command in commands(document):
+        if re.search(spoken, command):
+            used = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", command))
+            assert used <= options_of(*program), command
+
+
+@each_document
+def test_variables_in_documents_are_settings(document: Path) -> None:
+    known = {PREFIX + field.upper() for field in Settings.model_fields}
+    assert set(re.findall(rf"\b{PREFIX}[A-Z0-9_]+\b", document.read_text())) <= known
 
 
 @each_document
