@@ -8,18 +8,27 @@ import asyncio
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from typing import Protocol
 
 from app import imaging
 from app.errors import OverloadedError
-from app.imaging import Limits, Picture
+from app.imaging import Picture
+
+
+class Decode(Protocol):
+    """See `imaging.decode`."""
+
+    def __call__(self, data: bytes, *, size: tuple[int, int]) -> Picture: ...
 
 
 class Decoder:
-    """A thread pool for `imaging.decode`. Belongs to one event loop."""
+    """A thread pool for `decode`. Belongs to one event loop."""
 
-    def __init__(self, threads: int, limits: Limits, *, max_pictures: int, max_bytes: int) -> None:
+    def __init__(
+        self, threads: int, *, max_pictures: int, max_bytes: int, decode: Decode = imaging.decode
+    ) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
-        self._limits = limits
+        self._decode = decode
         self._max_pictures = max_pictures
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
@@ -34,7 +43,7 @@ class Decoder:
             OverloadedError: too many pictures or bytes are waiting already.
         """
         self._admit(len(data))
-        future = self._pool.submit(imaging.decode, data, size=size, limits=self._limits)
+        future = self._pool.submit(self._decode, data, size=size)
         # Not when the caller leaves: a decode that has begun holds its memory until its thread is done with
         # it.
         future.add_done_callback(partial(self._release, len(data)))

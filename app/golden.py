@@ -92,7 +92,8 @@ def read(path: Path) -> Golden:
         GoldenError: the file is missing or holds something else.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # NumPy does not close a file of its own that turns out to be something else.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             return Golden(
                 tuple(_files(arrays)),
                 arrays["pixels"],

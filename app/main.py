@@ -9,11 +9,12 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any, Final
 
 from fastapi import FastAPI
 
-from app import __version__, engines
+from app import __version__, engines, imaging
 from app.api import docs, health, predict, problems
 from app.api.limits import BodyLimit
 from app.api.request_id import RequestId
@@ -58,11 +59,12 @@ def create_app(settings: Settings | None = None, choose: Choose = engines.choose
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     serving = app.state.serving = Serving(settings, app.state.choose)
+    limits = Limits(settings.max_pixels, settings.max_side_pixels, settings.max_jpeg_scans)
     decoder = app.state.decoder = Decoder(
         settings.decode_threads or len(os.sched_getaffinity(0)),
-        Limits(settings.max_pixels, settings.max_side_pixels, settings.max_jpeg_scans),
         max_pictures=settings.queue_pictures,
         max_bytes=settings.queue_bytes,
+        decode=partial(imaging.decode, limits=limits),
     )
     starting = asyncio.create_task(_start(serving))
     try:

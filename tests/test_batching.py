@@ -1,0 +1,295 @@
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+import numpy as np
+import pytest
+from fakes import FakeEngine, strongest_colour
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from app.batching import Batcher, Result
+from app.errors import EngineError, OverloadedError
+
+pytestmark = pytest.mark.anyio
+
+Pictures = NDArray[np.uint8]
+
+
+def pictures(count: int, seed: int = 0) -> Pictures:
+    """Small ones, each of a colour of its own."""
+    colours = np.random.default_rng(seed).integers(0, 256, (count, 1, 1, 3), dtype=np.uint8)
+    return np.broadcast_to(colours, (count, 2, 2, 3))
+
+
+def is_answer_to(result: Result, images: Pictures) -> bool:
+    expected = strongest_colour(images)
+    return np.allclose(result.prediction.probabilities, expected.probabilities, atol=1e-6) and np.allclose(
+        result.prediction.ood_score, expected.ood_score, atol=1e-5
+    )
+
+
+@pytest.fixture
+def own_engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture
+async def batcher(own_engine: FakeEngine) -> AsyncIterator[Batcher]:
+    batcher = Batcher(own_engine.predict, max_batch=8, max_queued=20)
+    yield batcher
+    own_engine.gate.set()
+    await batcher.close()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
+async def busy(engine: FakeEngine, batcher: Batcher) -> asyncio.Task[Result]:
+    """Holds the engine inside a batch of one."""
+    engine.gate.clear()
+    task = asyncio.create_task(batcher.predict(pictures(1)))
+    await until(lambda: engine.batches)
+    return task
+
+
+async def start(*calls: Coroutine[Any, Any, Result]) -> list[asyncio.Task[Result]]:
+    """Lets calls get as far as the queue, in order."""
+    tasks = [asyncio.create_task(call) for call in calls]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def test_an_idle_engine_starts_at_once_and_alone(batcher: Batcher, own_engine: FakeEngine) -> None:
+    for seed in range(5):
+        result = await batcher.predict(pictures(1, seed))
+        assert is_answer_to(result, pictures(1, seed))
+        assert result.queued_s < 0.1
+    assert own_engine.batches == [1] * 5
+
+
+async def test_a_busy_engine_collects_what_waits(batcher: Batcher, own_engine: FakeEngine) -> None:
+    first = await busy(own_engine, batcher)
+    waiting = await start(*(batcher.predict(pictures(1, seed)) for seed in range(5)))
+    assert batcher.queued == 5
+    own_engine.gate.set()
+    results = await asyncio.gather(*waiting, first)
+    assert own_engine.batches == [1, 5]
+    assert all(is_answer_to(result, pictures(1, seed)) for seed, result in enumerate(results[:5]))
+    assert results[0].batch_pictures == 5
+    assert batcher.queued == 0
+
+
+async def test_pictures_count_not_requests(batcher: Batcher, own_engine: FakeEngine) -> None:
+    first = await busy(own_engine, batcher)
+    waiting = await start(batcher.predict(pictures(5, 1)), batcher.predict(pictures(5, 2)))
+    own_engine.gate.set()
+    one, other = await asyncio.gather(*waiting)
+    await first
+    assert own_engine.batches == [1, 8, 2]
+    assert is_answer_to(one, pictures(5, 1))
+    assert is_answer_to(other, pictures(5, 2))
+
+
+async def test_a_request_larger_than_a_batch_is_split_and_joined(
+    batcher: Batcher, own_engine: FakeEngine
+) -> None:
+    result = await batcher.predict(pictures(19))
+    assert is_answer_to(result, pictures(19))
+    assert own_engine.batches == [8, 8, 3]
+    assert result.batch_pictures == 8
+
+
+async def test_a_batch_of_one_works() -> None:
+    engine = FakeEngine()
+    batcher = Batcher(engine.predict, max_batch=1, max_queued=20)
+    await asyncio.gather(*(batcher.predict(pictures(2, seed)) for seed in range(3)))
+    assert engine.batches == [1] * 6
+    await batcher.close()
+
+
+async def test_the_queue_is_bounded_in_pictures(batcher: Batcher, own_engine: FakeEngine) -> None:
+    first = await busy(own_engine, batcher)
+    waiting = await start(batcher.predict(pictures(12)), batcher.predict(pictures(8)))
+    with pytest.raises(OverloadedError, match=r"20 pictures wait .* at most 20 may; this request adds 1"):
+        await batcher.predict(pictures(1))
+    own_engine.gate.set()
+    await asyncio.gather(first, *waiting)
+    assert is_answer_to(await batcher.predict(pictures(1)), pictures(1))
+
+
+async def test_the_wait_that_is_announced_grows_with_the_queue() -> None:
+    def slowly(images: Pictures) -> object:
+        time.sleep(0.01)
+        return strongest_colour(images)
+
+    batcher = Batcher(slowly, max_batch=1, max_queued=30)  # type: ignore[arg-type]
+    for _ in range(5):
+        await batcher.predict(pictures(1))
+    waiting = await start(batcher.predict(pictures(30)))
+    with pytest.raises(OverloadedError) as refused:
+        await batcher.predict(pictures(10))
+    assert 0.05 < refused.value.retry_after_s < 2
+    await asyncio.gather(*waiting)
+    await batcher.close()
+
+
+async def test_a_cancelled_caller_frees_its_place_and_harms_nobody(
+    batcher: Batcher, own_engine: FakeEngine
+) -> None:
+    first = await busy(own_engine, batcher)
+    leaving, staying = await start(batcher.predict(pictures(15, 1)), batcher.predict(pictures(2, 2)))
+    leaving.cancel()
+    await asyncio.sleep(0)
+    assert batcher.queued == 2
+    own_engine.gate.set()
+    assert is_answer_to(await staying, pictures(2, 2))
+    await first
+    assert own_engine.batches == [1, 2], "nothing was computed for whoever left"
+
+
+async def test_a_caller_cancelled_within_a_batch_harms_nobody(
+    batcher: Batcher, own_engine: FakeEngine
+) -> None:
+    first = await busy(own_engine, batcher)
+    leaving, staying = await start(batcher.predict(pictures(1, 1)), batcher.predict(pictures(1, 2)))
+    first.cancel()
+    own_engine.gate.set()
+    await until(lambda: len(own_engine.batches) == 2)
+    leaving.cancel()
+    assert is_answer_to(await staying, pictures(1, 2))
+
+
+async def test_a_caller_that_runs_out_of_time_is_told_so_on_time(
+    batcher: Batcher, own_engine: FakeEngine
+) -> None:
+    first = await busy(own_engine, batcher)
+    began = time.perf_counter()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await batcher.predict(pictures(1))
+    assert time.perf_counter() - began < 1
+    assert batcher.queued == 0
+    own_engine.gate.set()
+    await first
+
+
+async def test_only_the_caller_whose_picture_fails_is_told(batcher: Batcher, own_engine: FakeEngine) -> None:
+    guilty = pictures(3, 9)
+    own_engine.fails_on = lambda image: bool((image == guilty[1]).all())
+    first = await busy(own_engine, batcher)
+    waiting = await start(*(batcher.predict(images) for images in (pictures(2, 1), guilty, pictures(2, 2))))
+    own_engine.gate.set()
+    await first
+    one, failed, other = await asyncio.gather(*waiting, return_exceptions=True)
+    assert isinstance(one, Result)
+    assert is_answer_to(one, pictures(2, 1))
+    assert isinstance(failed, EngineError)
+    assert isinstance(other, Result)
+    assert is_answer_to(other, pictures(2, 2))
+
+
+async def test_a_request_that_fails_half_way_costs_no_further_work(
+    batcher: Batcher, own_engine: FakeEngine
+) -> None:
+    images = pictures(20)
+    own_engine.fails_on = lambda image: bool((image == images[0]).all())
+    with pytest.raises(EngineError):
+        await batcher.predict(images)
+    assert own_engine.batches == [8]
+    assert batcher.queued == 0
+
+
+async def test_closing_answers_what_waits_and_takes_nothing_more(own_engine: FakeEngine) -> None:
+    batcher = Batcher(own_engine.predict, max_batch=8, max_queued=20)
+    first = await busy(own_engine, batcher)
+    waiting = await start(batcher.predict(pictures(3)))
+    closing = asyncio.create_task(batcher.close())
+    await until(lambda: not batcher.alive)
+    with pytest.raises(EngineError, match="has stopped"):
+        await batcher.predict(pictures(1))
+    own_engine.gate.set()
+    assert await closing
+    assert is_answer_to(await waiting[0], pictures(3))
+    await first
+
+
+async def test_an_engine_that_hangs_does_not_hang_the_end(own_engine: FakeEngine) -> None:
+    batcher = Batcher(own_engine.predict, max_batch=8, max_queued=20)
+    first = await busy(own_engine, batcher)
+    assert not await batcher.close(timeout_s=0.05)
+    own_engine.gate.set()
+    await first
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_when_the_engine_thread_dies_nobody_waits_for_ever() -> None:
+    release = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def dies(_: Pictures) -> object:
+        asyncio.run_coroutine_threadsafe(release.wait(), loop).result()
+        raise KeyboardInterrupt
+
+    batcher = Batcher(dies, max_batch=1, max_queued=20)  # type: ignore[arg-type]
+    waiting = await start(*(batcher.predict(pictures(1)) for _ in range(3)))
+    release.set()
+    async with asyncio.timeout(10):
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert all(isinstance(outcome, EngineError) for outcome in outcomes)
+    assert await batcher.close()
+    assert not batcher.alive
+    with pytest.raises(EngineError):
+        await batcher.predict(pictures(1))
+
+
+async def test_two_hundred_callers_each_get_their_own_answer(own_engine: FakeEngine) -> None:
+    batcher = Batcher(own_engine.predict, max_batch=64, max_queued=200)
+    results = await asyncio.gather(*(batcher.predict(pictures(1, seed)) for seed in range(200)))
+    assert all(is_answer_to(result, pictures(1, seed)) for seed, result in enumerate(results))
+    assert sum(own_engine.batches) == 200
+    await batcher.close()
+
+
+@settings(max_examples=60)
+@given(
+    counts=st.lists(st.integers(1, 12), min_size=1, max_size=25),
+    max_batch=st.integers(1, 9),
+    fates=st.lists(st.sampled_from(["stays", "leaves", "fails"]), min_size=25, max_size=25),
+    held=st.booleans(),
+)
+def test_whatever_happens_to_the_others_an_answer_is_ones_own(
+    counts: list[int], max_batch: int, fates: list[str], held: bool
+) -> None:
+    asyncio.run(mixed_callers(counts, max_batch, fates, held=held))
+
+
+async def mixed_callers(counts: list[int], max_batch: int, fates: list[str], *, held: bool) -> None:
+    engine = FakeEngine()
+    batcher = Batcher(engine.predict, max_batch=max_batch, max_queued=sum(counts))
+    requests = [pictures(count, seed) for seed, count in enumerate(counts)]
+    doomed = {images[-1].tobytes() for images, fate in zip(requests, fates, strict=False) if fate == "fails"}
+    engine.fails_on = lambda image: image.tobytes() in doomed
+    if held:
+        engine.gate.clear()
+    tasks = await start(*map(batcher.predict, requests))
+    for task, fate in zip(tasks, fates, strict=False):
+        if fate == "leaves":
+            task.cancel()
+    engine.gate.set()
+    async with asyncio.timeout(20):
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    for images, fate, outcome in zip(requests, fates, outcomes, strict=False):
+        if fate == "fails":
+            assert isinstance(outcome, EngineError)
+        elif fate == "stays":
+            assert isinstance(outcome, Result)
+            assert is_answer_to(outcome, images)
+    assert max(engine.batches, default=1) <= max_batch
+    assert batcher.queued == 0
+    assert await batcher.close()

@@ -1,0 +1,108 @@
+import asyncio
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from app.decoding import Decoder
+from app.errors import BrokenPictureError, OverloadedError
+from app.imaging import Picture
+
+SIZE = (32, 32)
+
+pytestmark = pytest.mark.anyio
+
+
+class SlowDecode:
+    """Takes until `gate` opens, and keeps what it was given."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.seen: list[bytes] = []
+
+    def __call__(self, data: bytes, *, size: tuple[int, int]) -> Picture:
+        self.seen.append(data)
+        assert self.gate.wait(timeout=20), "the test never opened the gate"
+        if data == b"broken":
+            raise BrokenPictureError("The picture is broken.")
+        return Picture(np.zeros((*size, 3), dtype=np.uint8), "PNG", len(data), 1)
+
+
+@pytest.fixture
+def slow() -> SlowDecode:
+    return SlowDecode()
+
+
+@pytest.fixture
+def decoder(slow: SlowDecode) -> Iterator[Decoder]:
+    decoder = Decoder(1, max_pictures=3, max_bytes=100, decode=slow)
+    yield decoder
+    slow.gate.set()
+    decoder.close()
+
+
+def start(decoder: Decoder, *pictures: bytes) -> list[asyncio.Task[Picture]]:
+    return [asyncio.create_task(decoder.decode(data, SIZE)) for data in pictures]
+
+
+async def test_the_event_loop_goes_on_while_a_picture_is_decoded(decoder: Decoder, slow: SlowDecode) -> None:
+    (decoding,) = start(decoder, b"picture")
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not decoding.done()
+    slow.gate.set()
+    assert (await decoding).width == len(b"picture")
+
+
+async def test_more_pictures_than_may_wait_are_refused(decoder: Decoder, slow: SlowDecode) -> None:
+    waiting = start(decoder, b"1", b"2", b"3")
+    await asyncio.sleep(0)
+    with pytest.raises(OverloadedError, match=r"3 pictures of 3 bytes .* at most 3 pictures"):
+        await decoder.decode(b"4", SIZE)
+    slow.gate.set()
+    await asyncio.gather(*waiting)
+    await decoder.decode(b"4", SIZE)
+
+
+async def test_more_bytes_than_may_wait_are_refused(decoder: Decoder, slow: SlowDecode) -> None:
+    waiting = start(decoder, bytes(60))
+    await asyncio.sleep(0)
+    with pytest.raises(OverloadedError, match="100 bytes may"):
+        await decoder.decode(bytes(41), SIZE)
+    slow.gate.set()
+    await asyncio.gather(*waiting, decoder.decode(bytes(40), SIZE))
+
+
+async def test_a_caller_that_leaves_before_its_turn_costs_nothing(decoder: Decoder, slow: SlowDecode) -> None:
+    running, leaving, staying = start(decoder, b"running", b"leaving", b"staying")
+    await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.sleep(0)
+    more = start(decoder, b"more")
+    slow.gate.set()
+    await asyncio.gather(running, staying, *more)
+    assert slow.seen == [b"running", b"staying", b"more"]
+
+
+async def test_a_caller_that_leaves_in_the_middle_keeps_its_place_until_the_thread_is_free(
+    decoder: Decoder, slow: SlowDecode
+) -> None:
+    leaving, *staying = start(decoder, b"leaving", b"1", b"2")
+    while not slow.seen:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    leaving.cancel()
+    await asyncio.sleep(0)
+    with pytest.raises(OverloadedError):
+        await decoder.decode(b"more", SIZE)
+    slow.gate.set()
+    await asyncio.gather(*staying)
+    await decoder.decode(b"more", SIZE)
+
+
+async def test_a_broken_picture_costs_the_next_nothing(decoder: Decoder, slow: SlowDecode) -> None:
+    slow.gate.set()
+    for _ in range(10):
+        with pytest.raises(BrokenPictureError):
+            await decoder.decode(b"broken", SIZE)
+        assert (await decoder.decode(b"good", SIZE)).format == "PNG"
