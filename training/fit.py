@@ -49,7 +49,7 @@ class Trainer:
         self._deviation = tf.constant(deviation, tf.float32) * 255.0
         self._losses: list[float] = []
         self._hits: list[float] = []
-        self._train_step = tf.function(self._learn, reduce_retracing=True)
+        self.learn = tf.function(self._learn, reduce_retracing=True)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -92,7 +92,7 @@ class Trainer:
         first = self.step % self.steps_per_epoch * size
         rows = order[first : first + size]
         self.optimizer.learning_rate.assign(self.recipe.learning_rate(self.step, self.total_steps))
-        loss, hits = self._train_step(augment(self.images[rows], self.step), tf.constant(self.labels[rows]))
+        loss, hits = self.learn(augment(self.images[rows], self.step), tf.constant(self.labels[rows]))
         self._losses.append(float(loss))
         self._hits.append(float(hits) / size)
         self.step += 1

@@ -17,6 +17,7 @@ from training.normalization import FusedBatchNormalization
 
 Stem = Literal["cifar", "imagenet"]
 Convolution = Callable[..., layers.Conv2D]
+Normalization = Callable[..., layers.Layer]
 
 STAGE_FILTERS = (64, 128, 256, 512)
 BLOCKS_PER_STAGE = 2
@@ -25,6 +26,7 @@ BLOCKS_PER_STAGE = 2
 @dataclass(frozen=True)
 class _Builder:
     convolution: Convolution
+    normalization: Normalization
 
     def conv_bn(
         self, x: keras.KerasTensor, filters: int, kernel: int, stride: int, name: str
@@ -38,7 +40,7 @@ class _Builder:
             kernel_initializer="he_normal",
             name=f"{name}_conv",
         )(x)
-        return FusedBatchNormalization(name=f"{name}_bn")(x)
+        return self.normalization(name=f"{name}_bn")(x)
 
     def basic_block(self, x: keras.KerasTensor, filters: int, stride: int, name: str) -> keras.KerasTensor:
         shortcut = x
@@ -66,6 +68,7 @@ def resnet18(
     image_size: int | None = 32,
     dropout: float = 0.0,
     convolution: Convolution = layers.Conv2D,
+    normalization: Normalization = FusedBatchNormalization,
 ) -> keras.Model:
     """Untrained ResNet18, from normalised pixels ``[N, H, W, 3]`` to probabilities ``[N, classes]``, float32.
 
@@ -74,13 +77,14 @@ def resnet18(
         stem: ``cifar`` for small pictures, ``imagenet`` for 224x224.
         image_size: height and width in pixels; ``None`` accepts any size, for training at several.
         dropout: share of the 512 pooled features dropped before the dense layer while training, 0 to 1.
+        normalization: the layer class of every batch normalisation.
         convolution: the layer class of every convolution; `training.convolution` has one with a faster
         gradient.
 
     Layers to hold on to: ``stage1`` to ``stage4``, ``features`` (``[N, 512]``), ``logits`` and
     ``probabilities``.
     """
-    build = _Builder(convolution)
+    build = _Builder(convolution, normalization)
     pixels = keras.Input((image_size, image_size, 3), name="pixels")
     x = build.stem(pixels, stem)
     for stage, filters in enumerate(STAGE_FILTERS, start=1):
