@@ -13,6 +13,7 @@
     ├── PictureError                 bytes that do not become a picture
     │   ├── UnsupportedFormatError
     │   ├── PictureTooLargeError
+    │   ├── PictureTooComplexError
     │   └── BrokenPictureError
     ├── UploadError                  a request that does not carry one picture
     │   ├── MissingFileError
@@ -21,7 +22,11 @@
     │   ├── MalformedBodyError
     │   ├── MediaTypeError
     │   ├── BodyTooLargeError
-    │   └── BodyTimeoutError
+    │   ├── BodyTimeoutError
+    │   └── HeadersTooLargeError
+    ├── ProtocolError                a request that TensorFlow Serving or Open Inference Protocol refuses
+    │   ├── UnknownModelError
+    │   └── UnsupportedOperationError
     ├── UnavailableError             true now, perhaps not in a moment
     │   ├── NotReadyError
     │   └── OverloadedError
@@ -36,7 +41,14 @@ from typing import ClassVar
 
 
 class ServiceError(Exception):
+    """`limit` and `received` are numbers for programs where the message says that a limit was passed."""
+
     code: ClassVar[str] = "internal_error"
+
+    def __init__(self, message: str, *, limit: float | None = None, received: float | None = None) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.received = received
 
 
 class SettingsError(ServiceError):
@@ -87,6 +99,10 @@ class PictureTooLargeError(PictureError):
     code = "image_too_large"
 
 
+class PictureTooComplexError(PictureError):
+    code = "image_too_complex"
+
+
 class BrokenPictureError(PictureError):
     code = "invalid_image"
 
@@ -123,13 +139,36 @@ class BodyTimeoutError(UploadError):
     code = "body_timeout"
 
 
+class HeadersTooLargeError(UploadError):
+    code = "headers_too_large"
+
+
+class ProtocolError(ServiceError):
+    code = "protocol_error"
+
+
+class UnknownModelError(ProtocolError):
+    code = "unknown_model"
+
+
+class UnsupportedOperationError(ProtocolError):
+    code = "unsupported_operation"
+
+
 class UnavailableError(ServiceError):
     """Worth another try after `retry_after_s` seconds."""
 
     code = "unavailable"
 
-    def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
-        super().__init__(message)
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: float = 1.0,
+        limit: float | None = None,
+        received: float | None = None,
+    ) -> None:
+        super().__init__(message, limit=limit, received=received)
         self.retry_after_s = retry_after_s
 
 

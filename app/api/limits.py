@@ -26,7 +26,7 @@ class BodyLimit:
         declared = Headers(scope=scope).get("content-length", "")
         if declared.isdecimal() and (len(declared) > _LONGEST_NUMBER or int(declared) > self._max_bytes):
             error = self._too_large(f"{declared[:_LONGEST_NUMBER]} bytes were announced")
-            await problems.response(error, problems.request_id_of(Request(scope)))(scope, receive, send)
+            await problems.response(error, Request(scope))(scope, receive, send)
             return
         await self._app(scope, self._counted(receive), send)
 

@@ -1,6 +1,8 @@
-"""Errors as clients see them: problem details after RFC 9457, from one table."""
+"""Errors as clients see them, from one table: problem details after RFC 9457, or what their protocol says."""
 
-from collections.abc import Iterable, Mapping
+import json
+import re
+from collections.abc import Mapping
 from http import HTTPStatus
 from math import ceil
 from typing import Annotated, Any, Final
@@ -16,6 +18,9 @@ from app.errors import ServiceError, UnavailableError
 
 MEDIA_TYPE: Final = "application/problem+json"
 
+# TensorFlow Serving and Open Inference Protocol have one form for every error, and their clients look for it.
+_ERROR_MEMBER: Final = re.compile(r"/v[12](/|$)", re.IGNORECASE)
+
 # The nearest class on an error's line of descent decides.
 STATUS: Final[Mapping[type[ServiceError], HTTPStatus]] = {
     errors.ServiceError: HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -26,6 +31,9 @@ STATUS: Final[Mapping[type[ServiceError], HTTPStatus]] = {
     errors.MediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.BodyTimeoutError: HTTPStatus.REQUEST_TIMEOUT,
+    errors.ProtocolError: HTTPStatus.BAD_REQUEST,
+    errors.UnknownModelError: HTTPStatus.NOT_FOUND,
+    errors.UnsupportedOperationError: HTTPStatus.NOT_IMPLEMENTED,
     errors.UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.DeadlineError: HTTPStatus.GATEWAY_TIMEOUT,
 }
@@ -59,7 +67,7 @@ def describe(code: str, status: HTTPStatus, detail: str, request_id: str) -> Pro
     )
 
 
-def response(error: ServiceError, request_id: str) -> Response:
+def response(error: ServiceError, request: Request) -> Response:
     """The answer to a request that failed with one of our errors."""
     status = status_of(error)
     headers = {}
@@ -67,7 +75,7 @@ def response(error: ServiceError, request_id: str) -> Response:
         headers["Retry-After"] = str(max(1, ceil(error.retry_after_s)))
     if isinstance(error, _CLOSING):
         headers["Connection"] = "close"
-    return _rendered(describe(error.code, status, str(error), request_id), headers)
+    return _rendered(request, error.code, status, str(error), headers)
 
 
 def documented(*examples: ServiceError) -> dict[int | str, dict[str, Any]]:
@@ -101,7 +109,7 @@ def request_id_of(request: Request) -> str:
 
 
 async def _on_service_error(request: Request, error: ServiceError) -> Response:
-    return response(error, request_id_of(request))
+    return response(error, request)
 
 
 async def _on_http_exception(request: Request, error: HTTPException) -> Response:
@@ -114,7 +122,7 @@ async def _on_http_exception(request: Request, error: HTTPException) -> Response
         case _:
             detail = f"{status.description or status.phrase}."
     code = status.phrase.lower().replace(" ", "_").replace("-", "_")
-    return _rendered(describe(code, status, detail, request_id_of(request)), headers)
+    return _rendered(request, code, status, detail, headers)
 
 
 async def _on_invalid_request(request: Request, error: RequestValidationError) -> Response:
@@ -122,7 +130,7 @@ async def _on_invalid_request(request: Request, error: RequestValidationError) -
     wrong = error.errors()[0]
     where = ".".join(str(part) for part in wrong["loc"][:3])
     invalid = errors.UploadError(f"The request is not valid at {where}: {wrong['type'].replace('_', ' ')}.")
-    return response(invalid, request_id_of(request))
+    return response(invalid, request)
 
 
 async def _on_disconnect(_request: Request, _error: Exception) -> Response:
@@ -130,14 +138,17 @@ async def _on_disconnect(_request: Request, _error: Exception) -> Response:
 
 
 async def _on_fault(request: Request, _error: Exception) -> Response:
-    request_id = request_id_of(request)
     fault = ServiceError("The service made a mistake; its log has more under the request id.")
-    answer = response(fault, request_id)
-    answer.headers["X-Request-ID"] = request_id  # this answer passes no middleware any more
+    answer = response(fault, request)
+    answer.headers["X-Request-ID"] = request_id_of(request)  # this answer passes no middleware any more
     return answer
 
 
-def _rendered(problem: Problem, headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> Response:
-    return Response(
-        problem.model_dump_json(), status_code=problem.status, headers=dict(headers), media_type=MEDIA_TYPE
-    )
+def _rendered(
+    request: Request, code: str, status: HTTPStatus, detail: str, headers: Mapping[str, str]
+) -> Response:
+    if _ERROR_MEMBER.match(request.scope["path"]):
+        body, kind = json.dumps({"error": detail}), "application/json"
+    else:
+        body, kind = describe(code, status, detail, request_id_of(request)).model_dump_json(), MEDIA_TYPE
+    return Response(body, status, headers, kind)
