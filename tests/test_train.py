@@ -108,6 +108,7 @@ def test_killed_interrupted_resumed_and_published(archive: Path, train: Train, t
         (["--phases", "5"], "EPOCHSxPIXELS"),
         (["--phases", "0x32"], "1 or more epochs"),
         (["--epoch", "3"], "--epoch"),
+        (["--epochs", "3"], "4x16@0.75,3x24@0.75,1x32"),
         (["--recipe", "fulll"], "quick"),
     ],
 )

@@ -33,43 +33,56 @@ given again.
 """
 
 
-class _Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
-    pass
-
-
 def parser() -> argparse.ArgumentParser:
     command = argparse.ArgumentParser(
         prog="python training/train.py",
         description=DESCRIPTION
         + "\nrecipes:\n"
         + "\n".join(_recipe_line(recipe) for recipe in RECIPES.values()),
-        formatter_class=_Help,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="%(prog)s [--recipe NAME] [--data PATH] [options]",
         allow_abbrev=False,
     )
     command.add_argument(
-        "--recipe", choices=sorted(RECIPES), default="quick", help="named set of all numbers below"
+        "--recipe", choices=sorted(RECIPES), default="quick", help="named set of all numbers below (quick)"
     )
     command.add_argument(
         "--data", type=Path, metavar="PATH", help="CIFAR-10 archive (.tar.gz, .tar.xz) or its folder"
     )
-    command.add_argument("--name", default="resnet18-cifar10", help="model to publish a version of")
     command.add_argument(
-        "--model-root", type=Path, default=PROJECT / "model", help="folder that holds the models"
+        "--name", default="resnet18-cifar10", help="model to publish a version of (resnet18-cifar10)"
     )
     command.add_argument(
-        "--run-dir", type=Path, metavar="PATH", help="where checkpoints go (default: runs/RECIPE)"
+        "--model-root",
+        type=Path,
+        metavar="PATH",
+        default=PROJECT / "model",
+        help="folder that holds the models (the project's model/)",
     )
+    command.add_argument("--run-dir", type=Path, metavar="PATH", help="where checkpoints go (runs/RECIPE)")
     command.add_argument(
-        "--checkpoint-seconds", type=float, default=120.0, metavar="N", help="time between checkpoints"
+        "--checkpoint-seconds",
+        type=float,
+        default=120.0,
+        metavar="N",
+        help="time between checkpoints (120)",
     )
     command.add_argument("--restart", action="store_true", help="ignore the checkpoint of an earlier run")
     command.add_argument(
         "--limit", type=_positive, metavar="N", help="use the first N pictures only, to try things out"
     )
-    numbers = command.add_argument_group("numbers of the recipe", "given here, they replace the recipe's own")
+    numbers = command.add_argument_group(
+        "numbers of the recipe", "given here, they replace the recipe's own, which stand in brackets"
+    )
+    numbers.add_argument(
+        "--epochs", type=_positive, metavar="N", help="passes over the data, for a recipe of one phase"
+    )
     for field, kind in _overridable():
         numbers.add_argument(
-            f"--{field.replace('_', '-')}", **_argument(kind), default=None, help=HELP[field]
+            f"--{field.replace('_', '-')}",
+            **_argument(kind),
+            default=None,
+            help=f"{HELP[field]} ({_recipe_values(field)})",
         )
     return command
 
@@ -94,8 +107,33 @@ HELP = {
 
 
 def _recipe_line(recipe: Recipe) -> str:
-    phases = ", ".join(f"{phase.epochs} epochs at {phase.image_size} px" for phase in recipe.phases)
+    phases = ", ".join(_phase_words(phase) for phase in recipe.phases)
     return f"  {recipe.name:<7}{recipe.optimizer}, learning rate {recipe.peak_learning_rate:g}, {phases}"
+
+
+def _phase_words(phase: Phase) -> str:
+    return f"{phase.epochs} epoch{'s' * (phase.epochs > 1)} at {phase.image_size} px"
+
+
+def _recipe_values(field: str) -> str:
+    """What each recipe says, once if all agree."""
+    values = {name: _text(getattr(recipe, field)) for name, recipe in RECIPES.items()}
+    if len(set(values.values())) == 1:
+        return values.popitem()[1]
+    return ", ".join(f"{name}: {value}" for name, value in values.items())
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ",".join(map(_phase_text, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _phase_text(phase: Phase) -> str:
+    crop = f"@{phase.smallest_crop:g}" if phase.smallest_crop < 1 else ""
+    return f"{phase.epochs}x{phase.image_size}{crop}"
 
 
 def _overridable() -> list[tuple[str, Any]]:
@@ -136,9 +174,22 @@ def chosen_recipe(options: argparse.Namespace) -> tuple[Recipe, dict[str, Any]]:
     Raises:
         RecipeError: a number is out of its range.
     """
+    recipe = RECIPES[options.recipe]
     given = {field: getattr(options, field) for field, _ in _overridable()}
     overrides = {field: value for field, value in given.items() if value is not None}
-    return dataclasses.replace(RECIPES[options.recipe], **overrides), overrides
+    if options.epochs:
+        overrides["phases"] = (dataclasses.replace(_only_phase(recipe, overrides), epochs=options.epochs),)
+    return dataclasses.replace(recipe, **overrides), overrides
+
+
+def _only_phase(recipe: Recipe, overrides: dict[str, Any]) -> Phase:
+    phases: tuple[Phase, ...] = overrides.get("phases", recipe.phases)
+    if len(phases) > 1:
+        raise RecipeError(
+            f"--epochs fits a recipe of one phase, and {recipe.name} has {len(phases)} here. "
+            f"Say how many at each size with --phases, for instance {_text(phases)}."
+        )
+    return phases[0]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -27,6 +27,10 @@ class Phase:
             )
 
 
+# Of the training pictures, per channel, of pixels scaled to 0..1.
+CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
+CIFAR10_DEVIATION = (0.2470, 0.2435, 0.2616)
+
 RANGES = (
     ("peak_learning_rate", 1e-9, 100.0),
     ("batch_size", 1, 65_536),
@@ -62,8 +66,6 @@ class Recipe:
     standardize: bool = (
         True  # subtract the training set's mean and divide by its deviation; else scale to 0..1
     )
-    mean: tuple[float, float, float] = (0.4914, 0.4822, 0.4465)
-    deviation: tuple[float, float, float] = (0.2470, 0.2435, 0.2616)
 
     def __post_init__(self) -> None:
         """Refuses numbers that no training can use.
@@ -103,7 +105,7 @@ class Recipe:
 
     def input_scaling(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and deviation, per channel, of pixels that were scaled to 0..1."""
-        return (self.mean, self.deviation) if self.standardize else ((0.0,) * 3, (1.0,) * 3)
+        return (CIFAR10_MEAN, CIFAR10_DEVIATION) if self.standardize else ((0.0,) * 3, (1.0,) * 3)
 
 
 SEED = Recipe(
