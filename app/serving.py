@@ -187,27 +187,32 @@ class Serving:
             await live.close()
 
     def _load(self, number: int | None) -> Model:
-        began = perf_counter()
-        version = self._repository.open(self._settings.model_name, number)
+        settings, began = self._settings, perf_counter()
+        version = self._repository.open(settings.model_name, number)
         try:
-            engine = self._choose(self._settings.engine, version.path, self._settings.engine_threads)
-            max_batch = min(self._settings.max_batch_pictures, engine.batch_sizes[-1])
-            _prove(engine, version)
-            _warm(engine, version, max_batch)
+            engine = self._choose(settings.engine, version.path, settings.engine_threads)
+            max_batch = min(settings.max_batch_pictures, engine.batch_sizes[-1])
+            with _closed_on_failure(engine):
+                _prove(engine, version)
+                _warm(engine, version, max_batch)
         except ServiceError:
             raise
         except Exception as error:
             raise EngineError(
                 f"{version} failed while it was being loaded: {type(error).__name__}."
             ) from error
-        _LOG.info(
-            "%s is loaded on %s (%s) after %.1f s.",
-            version,
-            engine.name,
-            engine.precision,
-            perf_counter() - began,
-        )
-        return Model(version, engine, max_batch=max_batch, max_queued=self._settings.queue_pictures)
+        took_s = perf_counter() - began
+        _LOG.info("%s is loaded on %s (%s) after %.1f s.", version, engine.name, engine.precision, took_s)
+        return Model(version, engine, max_batch=max_batch, max_queued=settings.queue_pictures)
+
+
+@contextmanager
+def _closed_on_failure(engine: Engine) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        engine.close()
+        raise
 
 
 def _prove(engine: Engine, version: Version) -> None:

@@ -21,7 +21,6 @@ body { font: 1rem/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto
 h2 { border-top: 1px solid #8886; margin-top: 2.5rem; padding-top: 1rem; }
 code, pre { font: .875rem/1.45 ui-monospace, monospace; }
 pre { background: #8882; border-radius: .4rem; overflow-x: auto; padding: .75rem; }
-summary { cursor: pointer; padding: .2rem 0; }
 :target { background: #fc36; }
 """
 _POLICY: Final = (
@@ -68,31 +67,39 @@ def _welcome() -> Iterator[str]:
 
 
 def _document(app: FastAPI) -> Iterator[str]:
-    description = app.openapi()
+    paths = app.openapi()["paths"]
     yield f'<p>{escape(app.description)} <a href="{app.openapi_url}">OpenAPI document</a></p>'
-    for path, methods in description["paths"].items():
+    errors: dict[str, Any] = {}
+    for path, methods in paths.items():
         for method, operation in methods.items():
             yield from _operation(f"{method.upper()} {path}", operation)
+            for answer in operation["responses"].values():
+                errors |= answer["content"].get(problems.MEDIA_TYPE, {}).get("examples", {})
+    yield "<h2>Errors</h2>"
+    for code, example in errors.items():
+        value = example["value"]
+        yield f"<h3 id='{escape(code)}'>{value['status']} {escape(code)}</h3>{_json(value)}"
 
 
 def _operation(title: str, operation: dict[str, Any]) -> Iterator[str]:
     yield f"<h2><code>{escape(title)}</code> {escape(operation['summary'])}</h2>"
-    yield f"<p>{escape(operation.get('description', ''))}</p>"
+    yield f"<p>{escape(operation['description'])}</p>"
     for sample in operation.get("x-codeSamples", ()):
         yield f"<pre>{escape(sample['source'])}</pre>"
     if body := operation.get("requestBody"):
         kinds = ", ".join(f"<code>{escape(kind)}</code>" for kind in body["content"])
         yield f"<p>{escape(body['description'])} Content types: {kinds}.</p>"
     for status, answer in operation["responses"].items():
-        yield from _answer(status, answer)
+        yield from _answer(status, answer["content"])
 
 
-def _answer(status: str, answer: dict[str, Any]) -> Iterator[str]:
-    for kind, content in answer.get("content", {}).items():
-        for name, example in content.get("examples", {}).items():
-            anchor = f' id="{escape(name)}"' if kind == problems.MEDIA_TYPE else ""
-            summary = f"<summary>{status} {escape(name)}</summary>"
-            yield f"<details{anchor}>{summary}{_json(example['value'])}</details>"
+def _answer(status: str, content: dict[str, Any]) -> Iterator[str]:
+    for kind, body in content.items():
+        if kind == problems.MEDIA_TYPE:
+            links = ", ".join(f'<a href="#{escape(code)}">{escape(code)}</a>' for code in body["examples"])
+            yield f"<p>{status}: {links}</p>"
+        else:
+            yield from (f"<p>{status}:</p>{_json(example['value'])}" for example in body["examples"].values())
 
 
 def _json(value: Any) -> str:

@@ -4,23 +4,26 @@ from fastapi import APIRouter
 
 from app.api import problems
 from app.api.dependencies import Serving
-from app.api.schemas import Health
+from app.api.schemas import Health, documented
 from app.errors import NotReadyError
 from app.serving import State
 
 router = APIRouter(tags=["health"])
 
 
-@router.get("/livez", summary="Is the process alive?")
+@router.head("/livez", include_in_schema=False)
+@router.get("/livez", summary="Is the process alive?", responses=documented("live", {"status": "live"}))
 async def livez() -> Health:
     """Answers as long as the event loop turns; a failure means: restart the process."""
     return Health(status="live")
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get(
     "/readyz",
     summary="Can it answer?",
-    responses=problems.documented(NotReadyError("The model resnet18-cifar10 is being loaded.")),
+    responses=documented("ready", {"status": "ready"})
+    | problems.documented(NotReadyError("The model resnet18-cifar10 is being loaded.")),
 )
 async def readyz(serving: Serving) -> Health:
     """200 once a version is loaded, proven and warm; 503 and the reason before that and in shutdown."""

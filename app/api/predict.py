@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from numpy.typing import NDArray
 
 from app import errors
-from app.api import problems, upload
+from app.api import problems, schemas, upload
 from app.api.dependencies import Decoder, Serving, Settings
 from app.api.schemas import Classification, ImageDescription, ModelReference
 from app.batching import Result
@@ -42,8 +42,8 @@ _SAMPLES: Final = [
         "source": "curl --data-binary @cat.jpg -H 'Content-Type: image/jpeg' http://127.0.0.1:8000/predict",
     },
 ]
-_ERRORS: Final = problems.documented(
-    errors.MissingFileError(f"The form has no field 'file', or ends before it is complete. {upload.HOW}"),
+_ANSWERS: Final = schemas.documented("a cat", schemas.CLASSIFICATION) | problems.documented(
+    errors.MissingFileError(f"The form has no field 'file'. {upload.HOW}"),
     errors.EmptyFileError(f"The file has no bytes. {upload.HOW}"),
     errors.SeveralFilesError("The form has 2 files; send one request per picture."),
     errors.MalformedBodyError("The body is not the multipart form that its content type announces."),
@@ -64,7 +64,7 @@ _ERRORS: Final = problems.documented(
     "/predict",
     summary="Classify a picture",
     response_model=Classification,
-    responses=_ERRORS,
+    responses=_ANSWERS,
     openapi_extra={"requestBody": _REQUEST_BODY, "x-codeSamples": _SAMPLES},
 )
 async def predict(request: Request, serving: Serving, decoder: Decoder, settings: Settings) -> Response:

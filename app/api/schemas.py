@@ -45,8 +45,6 @@ class ImageDescription(BaseModel):
 class Classification(BaseModel):
     """The answer to one picture."""
 
-    model_config = {"json_schema_extra": {"example": CLASSIFICATION}}
-
     label: Annotated[str, Field(description="the most probable class")]
     class_id: Annotated[int, Field(description="its place in the order of the classes, from 0")]
     probability: Annotated[float, Field(description="its probability, 0 to 1")]
@@ -57,3 +55,8 @@ class Classification(BaseModel):
 
 class Health(BaseModel):
     status: str
+
+
+def documented(name: str, example: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
+    """An OpenAPI response for an answer that is no error."""
+    return {200: {"content": {"application/json": {"examples": {name: {"value": example}}}}}}

@@ -3,28 +3,21 @@
 import asyncio
 from typing import Final
 
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartParser
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
+from app.api.form import read_form
 from app.errors import (
     BodyTimeoutError,
     EmptyFileError,
-    MalformedBodyError,
     MediaTypeError,
     MissingFileError,
     SeveralFilesError,
-    UploadError,
 )
 
 FIELD: Final = "file"
 FORM: Final = "multipart/form-data"
 BYTES: Final = "application/octet-stream"
 HOW: Final = "Send it as a form: curl -F file=@cat.jpg URL"
-
-
-class _InMemoryParser(MultiPartParser):
-    spool_max_size = 0  # never to disk: `BodyLimit` bounds what is kept
 
 
 async def read_picture(request: Request, timeout_s: float) -> bytes:
@@ -62,28 +55,13 @@ async def _data(request: Request, kind: str) -> bytes:
 
 
 async def _from_form(request: Request) -> bytes:
-    form = _InMemoryParser(
-        request.headers, request.stream(), max_files=16, max_fields=16, max_part_size=64 * 1024
-    )
-    try:
-        items = (await form.parse()).multi_items()
-    except (UploadError, ClientDisconnect):
-        raise
-    except Exception as error:
-        raise MalformedBodyError(
-            "The body is not the multipart form that its content type announces, or has too many parts. Let "
-            f"your HTTP library write the body and the Content-Type header. {HOW}"
-        ) from error
-    return await _only_file(items)
-
-
-async def _only_file(items: list[tuple[str, UploadFile | str]]) -> bytes:
-    files = [item for _, item in items if isinstance(item, UploadFile)]
-    named = [item for name, item in items if name == FIELD]
+    parts = await read_form(request.headers["content-type"], request.stream())
+    files = [part for part in parts if part.is_file]
     if len(files) > 1:
         raise SeveralFilesError(f"The form has {len(files)} files; send one request per picture.")
-    if not named:
-        raise MissingFileError(f"The form has no field {FIELD!r}, or ends before it is complete. {HOW}")
-    if not isinstance(named[0], UploadFile):
-        raise MissingFileError(f"The field {FIELD!r} holds text, not a file; mind the @. {HOW}")
-    return await named[0].read()
+    for part in parts:
+        if part.name == FIELD.encode():
+            if not part.is_file:
+                raise MissingFileError(f"The field {FIELD!r} holds text, not a file; mind the @. {HOW}")
+            return bytes(part.data)
+    raise MissingFileError(f"The form has no field {FIELD!r}. {HOW}")

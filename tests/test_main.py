@@ -1,0 +1,85 @@
+import re
+from typing import Any
+
+import httpx2 as httpx
+import pytest
+
+from app import main
+from app.api import problems
+from app.errors import SettingsError
+from app.main import create_app
+
+
+def test_the_first_page_leads_on(client: httpx.Client) -> None:
+    body = client.get("/").json()
+    assert body["docs"] == "/docs"
+    assert body["predict"]["path"] == "/predict"
+    assert client.get(body["openapi"]).status_code == 200
+
+
+def test_a_browser_gets_a_page(client: httpx.Client) -> None:
+    answer = client.get("/", headers={"Accept": "text/html,*/*;q=0.8"})
+    assert answer.headers["content-type"].startswith("text/html")
+    assert 'href="/docs"' in answer.text
+
+
+def test_the_documentation_needs_no_other_host(client: httpx.Client) -> None:
+    answer = client.get("/docs")
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert not re.findall(r"(?:src|href)=\"(?:https?:)?//", answer.text)
+    assert "<script" not in answer.text
+
+
+def test_the_documentation_explains_every_error_under_the_address_that_problems_give(
+    client: httpx.Client,
+) -> None:
+    page = client.get("/docs").text
+    for code in examples(client.get("/openapi.json").json(), problems.MEDIA_TYPE):
+        assert page.count(f"id='{code}'") == 1
+
+
+def examples(description: dict[str, Any], kind: str) -> dict[str, Any]:
+    return {
+        name: example["value"]
+        for path in description["paths"].values()
+        for operation in path.values()
+        for answer in operation["responses"].values()
+        for name, example in answer.get("content", {}).get(kind, {}).get("examples", {}).items()
+    }
+
+
+def test_every_answer_in_the_description_has_an_example(client: httpx.Client) -> None:
+    description = client.get("/openapi.json").json()
+    assert set(description["paths"]) == {"/predict", "/livez", "/readyz"}
+    for path in description["paths"].values():
+        for operation in path.values():
+            for answer in operation["responses"].values():
+                assert all(content["examples"] for content in answer["content"].values())
+
+
+def test_the_examples_are_what_the_service_would_say(client: httpx.Client) -> None:
+    found = examples(client.get("/openapi.json").json(), problems.MEDIA_TYPE)
+    for code, example in found.items():
+        assert problems.Problem.model_validate(example).code == code
+
+
+def test_the_picture_can_be_sent_in_each_way_that_is_described(client: httpx.Client) -> None:
+    body = client.get("/openapi.json").json()["paths"]["/predict"]["post"]["requestBody"]
+    assert set(body["content"]) == {"multipart/form-data", "image/*", "application/octet-stream"}
+
+
+def test_settings_that_cannot_be_used_stop_the_start_in_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CLASSIFIER_PORT", "many")
+    with pytest.raises(SettingsError):
+        create_app()
+    with pytest.raises(SystemExit) as stopped:
+        main.__getattr__("app")
+    assert stopped.value.code == main.CANNOT_START
+    assert "CLASSIFIER_PORT cannot be 'many'" in capsys.readouterr().err
+
+
+def test_the_module_has_nothing_else_to_give() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'application'"):
+        main.__getattr__("application")

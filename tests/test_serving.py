@@ -1,0 +1,281 @@
+import asyncio
+import shutil
+import threading
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import CARD, MODEL, FakeEngine, publish_fake
+from numpy.typing import NDArray
+
+from app.engines import Prediction
+from app.errors import (
+    DamagedVersionError,
+    EngineError,
+    GoldenError,
+    ModelError,
+    ModelNotFoundError,
+    NotReadyError,
+    VersionNotFoundError,
+)
+from app.repository import Repository
+from app.serving import Serving, State
+from app.settings import Settings
+
+pytestmark = pytest.mark.anyio
+
+RED = np.full((1, 32, 32, 3), (255, 0, 0), dtype=np.uint8)
+
+
+class Engines:
+    """Makes fake engines and keeps them; `make` can be replaced by what makes others."""
+
+    def __init__(self) -> None:
+        self.made: list[FakeEngine] = []
+        self.make: Callable[[], FakeEngine] = FakeEngine
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def __call__(self, name: str, folder: Path, threads: int) -> FakeEngine:
+        assert self.gate.wait(timeout=20), "the test never opened the gate"
+        self.made.append(self.make())
+        return self.made[-1]
+
+
+@pytest.fixture
+def made() -> Engines:
+    return Engines()
+
+
+@pytest.fixture
+async def serving(settings: Settings, made: Engines) -> AsyncIterator[Serving]:
+    serving = Serving(settings, made)
+    yield serving
+    made.gate.set()
+    for engine in made.made:
+        engine.gate.set()
+    await serving.close()
+
+
+async def test_once_started_it_is_ready_and_answers(serving: Serving) -> None:
+    await serving.start()
+    assert (serving.state, serving.reason) == (State.READY, "")
+    result = await serving.live.predict(RED)
+    assert int(result.prediction.probabilities.argmax()) == 0
+
+
+async def test_while_it_loads_the_loop_turns_and_requests_are_told_to_wait(
+    serving: Serving, made: Engines
+) -> None:
+    made.gate.clear()
+    starting = asyncio.create_task(serving.start())
+    for _ in range(20):
+        await asyncio.sleep(0.001)
+    assert serving.state == "loading"
+    with pytest.raises(NotReadyError, match="The model colours is being loaded"):
+        serving.live.held()
+    made.gate.set()
+    await starting
+    assert serving.state == "ready"
+
+
+async def test_every_batch_size_is_warm_before_it_is_ready(serving: Serving, made: Engines) -> None:
+    await serving.start()
+    assert made.made[0].batches[-4:] == [1, 2, 4, 8]
+
+
+async def test_sizes_that_are_never_used_are_not_warmed(repository: Repository, made: Engines) -> None:
+    serving = Serving(Settings(model_root=repository.root, model_name=MODEL, max_batch_pictures=3), made)
+    await serving.start()
+    assert made.made[0].batches[-3:] == [1, 2, 4]
+    await serving.close()
+
+
+async def test_a_version_can_be_asked_for(repository: Repository, made: Engines) -> None:
+    publish_fake(repository)
+    serving = Serving(Settings(model_root=repository.root, model_name=MODEL, model_version=1), made)
+    await serving.start()
+    assert serving.live.manifest.version == 1
+    await serving.close()
+
+
+class LyingEngine(FakeEngine):
+    """Right on everything but pictures that are mostly red, so that it only fails once it is live."""
+
+    def __init__(self, lie: Callable[[Prediction], Prediction]) -> None:
+        super().__init__()
+        self._lie = lie
+
+    def predict(self, images: NDArray[np.uint8]) -> Prediction:
+        answer = super().predict(images)
+        return self._lie(answer) if (images == RED[0, 0, 0]).all() else answer
+
+
+class WrongEngine(FakeEngine):
+    def predict(self, images: NDArray[np.uint8]) -> Prediction:
+        return super().predict(255 - images)
+
+
+class DeepEngine(FakeEngine):
+    precision = "float64"
+
+
+class CrashingEngine(FakeEngine):
+    def predict(self, images: NDArray[np.uint8]) -> Prediction:
+        raise ZeroDivisionError("deep inside a library")
+
+
+@pytest.mark.parametrize(
+    ("harm", "engine", "error"),
+    [
+        (shutil.rmtree, FakeEngine, ModelNotFoundError),
+        (lambda folder: (folder / "1/weights.bin").write_bytes(b"x"), FakeEngine, DamagedVersionError),
+        (str, WrongEngine, GoldenError),
+        (str, DeepEngine, GoldenError),
+        (str, CrashingEngine, EngineError),
+    ],
+    ids=["missing", "damaged", "wrong answers", "unknown precision", "crash"],
+)
+async def test_a_version_that_is_not_sound_never_serves_and_says_why(
+    serving: Serving,
+    made: Engines,
+    repository: Repository,
+    harm: Callable[[Path], object],
+    engine: type[FakeEngine],
+    error: type[ModelError],
+) -> None:
+    harm(repository.root / MODEL)
+    made.make = engine
+    with pytest.raises(error) as failed:
+        await serving.start()
+    assert (serving.state, serving.reason) == (State.FAILED, str(failed.value))
+    with pytest.raises(NotReadyError):
+        serving.live.held()
+
+
+async def test_a_version_for_other_classes_than_the_model_gives_never_serves(
+    repository: Repository, made: Engines
+) -> None:
+    publish_fake(repository, CARD.model_copy(update={"class_names": ("red", "green")}))
+    serving = Serving(Settings(model_root=repository.root, model_name=MODEL), made)
+    with pytest.raises(EngineError, match=r"shape \(9, 3\); \(9, 2\) was expected"):
+        await serving.start()
+    await serving.close()
+
+
+async def test_a_version_that_is_not_sound_leaves_the_old_one_serving(
+    serving: Serving, made: Engines, repository: Repository
+) -> None:
+    await serving.start()
+    publish_fake(repository)
+    made.make = WrongEngine
+    with pytest.raises(GoldenError):
+        await serving.load()
+    with pytest.raises(VersionNotFoundError):
+        await serving.load(9)
+    assert serving.state is State.READY
+    assert serving.live.manifest.version == 1
+    assert (await serving.live.predict(RED)).prediction.probabilities.argmax() == 0
+
+
+async def test_an_engine_that_is_not_taken_is_given_back(serving: Serving, made: Engines) -> None:
+    made.make = WrongEngine
+    with pytest.raises(GoldenError):
+        await serving.start()
+    assert made.made[0].closed
+
+
+async def test_a_swap_lets_the_old_version_finish_what_it_has(
+    serving: Serving, made: Engines, repository: Repository
+) -> None:
+    await serving.start()
+    publish_fake(repository)
+    newer = await serving.load()
+    with serving.live.held() as older:
+        swapping = asyncio.create_task(serving.swap(newer))
+        await asyncio.sleep(0.05)
+        assert serving.live is newer
+        assert older.in_flight == 1
+        assert (await older.predict(RED)).prediction.probabilities.argmax() == 0
+        assert [engine.closed for engine in made.made] == [False, False]
+    await swapping
+    assert [engine.closed for engine in made.made] == [True, False]
+
+
+async def test_swaps_under_load_lose_nothing(serving: Serving, repository: Repository, made: Engines) -> None:
+    await serving.start()
+    answered = 0
+
+    async def caller() -> None:
+        nonlocal answered
+        while swapping:
+            with serving.live.held() as model:
+                await asyncio.sleep(0)
+                assert (await model.predict(RED)).prediction.probabilities.argmax() == 0
+            answered += 1
+
+    swapping = True
+    callers = [asyncio.create_task(caller()) for _ in range(8)]
+    for _ in range(10):
+        publish_fake(repository)
+        await serving.swap(await serving.load())
+    swapping = False
+    await asyncio.gather(*callers)
+    assert answered > 10
+    assert [engine.closed for engine in made.made] == [True] * 10 + [False]
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        lambda answer: Prediction(answer.probabilities * np.float32(np.nan), answer.ood_score),
+        lambda answer: Prediction(answer.probabilities * np.float32(2), answer.ood_score),
+        lambda answer: Prediction(answer.probabilities, answer.ood_score + np.float32(np.inf)),
+        lambda answer: Prediction(answer.probabilities[:, :2], answer.ood_score),
+    ],
+    ids=["nan", "sum", "infinite score", "classes"],
+)
+async def test_an_answer_that_makes_no_sense_is_an_error_not_an_answer(
+    serving: Serving, made: Engines, lie: Callable[[Prediction], Prediction]
+) -> None:
+    made.make = lambda: LyingEngine(lie)
+    await serving.start()
+    with pytest.raises(EngineError):
+        await serving.live.predict(RED)
+    assert serving.state is State.READY
+
+
+async def test_draining_says_not_ready_but_goes_on_answering(serving: Serving) -> None:
+    await serving.start()
+    serving.drain()
+    assert serving.state is State.DRAINING
+    assert "shutting down" in serving.reason
+    assert (await serving.live.predict(RED)).prediction.probabilities.argmax() == 0
+
+
+async def test_closing_gives_the_engine_back(serving: Serving, made: Engines) -> None:
+    await serving.start()
+    await serving.close()
+    assert made.made[0].closed
+    with pytest.raises(NotReadyError, match="shutting down"):
+        serving.live.held()
+
+
+class DyingEngine(FakeEngine):
+    def predict(self, images: NDArray[np.uint8]) -> Prediction:
+        if (images == RED[0, 0, 0]).all():
+            raise SystemExit
+        return super().predict(images)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_a_dead_engine_is_never_a_black_hole(serving: Serving, made: Engines) -> None:
+    made.make = DyingEngine
+    await serving.start()
+    model = serving.live
+    with pytest.raises(EngineError):
+        await model.predict(RED)
+    assert (serving.state, serving.reason) == (State.FAILED, "The engine has stopped; restart the service.")
+    with pytest.raises(NotReadyError):
+        serving.live.held()
