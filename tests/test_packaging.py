@@ -21,7 +21,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EVERY_EXTRA = ("tensorflow", "training", "heif", "parquet", "dev")
 LOCKS: dict[str, tuple[str, ...]] = {"serve": (), "tensorflow": ("tensorflow",), "dev": EVERY_EXTRA}
 USERS = {
-    "app": ("tensorflow", "heif"),
+    "app": ("tensorflow", "heif", "parquet"),
     "training": ("tensorflow", "training", "parquet"),
     "tests": EVERY_EXTRA,
 }
