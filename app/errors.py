@@ -10,15 +10,18 @@
     │   ├── GoldenError
     │   ├── PublishError
     │   └── EngineError
+    │       └── EngineUnavailableError
     ├── PictureError                 bytes that do not become a picture
     │   ├── UnsupportedFormatError
     │   ├── PictureTooLargeError
     │   ├── PictureTooComplexError
     │   └── BrokenPictureError
-    ├── UploadError                  a request that does not carry one picture
+    ├── UploadError                  a request that does not carry what it should
     │   ├── MissingFileError
     │   ├── EmptyFileError
     │   ├── SeveralFilesError
+    │   ├── TooManyFilesError
+    │   ├── ParameterError
     │   ├── MalformedBodyError
     │   ├── MediaTypeError
     │   ├── BodyTooLargeError
@@ -87,6 +90,12 @@ class EngineError(ModelError):
     code = "engine_failed"
 
 
+class EngineUnavailableError(EngineError):
+    """Not installed, not published with this version, or not for this processor: nothing is broken."""
+
+    code = "engine_unavailable"
+
+
 class PictureError(ServiceError):
     code = "picture_error"
 
@@ -121,6 +130,14 @@ class EmptyFileError(UploadError):
 
 class SeveralFilesError(UploadError):
     code = "several_files"
+
+
+class TooManyFilesError(UploadError):
+    code = "too_many_files"
+
+
+class ParameterError(UploadError):
+    code = "invalid_parameter"
 
 
 class MalformedBodyError(UploadError):

@@ -4,18 +4,14 @@ import asyncio
 from time import perf_counter
 from typing import Any, Final
 
-import numpy as np
 from fastapi import APIRouter, Request, Response
-from numpy.typing import NDArray
 
 from app import errors
-from app.api import problems, schemas, upload
+from app.api import parameters, problems, schemas, upload
 from app.api.dependencies import Decoder, Serving, Settings
-from app.api.schemas import Classification, ImageDescription, ModelReference
-from app.batching import Result
+from app.api.schemas import Classification
+from app.classification import classify
 from app.errors import DeadlineError
-from app.imaging import Picture
-from app.serving import Model
 
 router = APIRouter(tags=["predict"])
 
@@ -47,6 +43,7 @@ _ANSWERS: Final = schemas.documented("a cat", schemas.CLASSIFICATION) | problems
     errors.EmptyFileError(f"The file has no bytes. {upload.HOW}"),
     errors.SeveralFilesError("The form has 2 files; send one request per picture."),
     errors.MalformedBodyError("The body is not the multipart form that its content type announces."),
+    errors.ParameterError("top_k must be a whole number from 1 to 10; 11 was received."),
     errors.BodyTimeoutError("The body did not arrive within 30 s."),
     errors.BodyTooLargeError("The body may have at most 20,971,520 bytes; 31457280 bytes were announced."),
     errors.PictureTooLargeError("The picture is 25000 x 400 pixels; a side may have at most 20,000."),
@@ -65,7 +62,11 @@ _ANSWERS: Final = schemas.documented("a cat", schemas.CLASSIFICATION) | problems
     summary="Classify a picture",
     response_model=Classification,
     responses=_ANSWERS,
-    openapi_extra={"requestBody": _REQUEST_BODY, "x-codeSamples": _SAMPLES},
+    openapi_extra={
+        "parameters": [parameters.TOP_K],
+        "requestBody": _REQUEST_BODY,
+        "x-codeSamples": _SAMPLES,
+    },
 )
 async def predict(request: Request, serving: Serving, decoder: Decoder, settings: Settings) -> Response:
     """The picture is turned upright, put on white where transparent, and squashed to the model's input size.
@@ -74,43 +75,21 @@ async def predict(request: Request, serving: Serving, decoder: Decoder, settings
     """
     with serving.live.held() as model:
         began = perf_counter()
+        top_k = parameters.top_k(request, len(model.manifest.class_names))
         data = await upload.read_picture(request, settings.body_timeout_s)
         arrived = perf_counter()
         try:
             async with asyncio.timeout(settings.request_timeout_s):
-                picture = await decoder.decode(data, model.input_size)
-                decoded = perf_counter()
-                result = await model.predict(picture.pixels[np.newaxis])
+                classified = await classify(data, model, decoder)
         except TimeoutError as error:
             raise DeadlineError(f"There was no answer within {settings.request_timeout_s:g} s.") from error
-        body = _classification(model, picture, result).model_dump_json()
+        body = Classification.of(classified, top_k).model_dump_json()
         spent_s = {
             "read": arrived - began,
-            "decode": decoded - arrived,
-            "queue": result.queued_s,
-            "infer": result.infer_s,
+            "decode": classified.decode_s,
+            "queue": classified.result.queued_s,
+            "infer": classified.result.infer_s,
             "total": perf_counter() - began,
         }
     timing = ", ".join(f"{stage};dur={1000 * seconds:.2f}" for stage, seconds in spent_s.items())
     return Response(body, media_type="application/json", headers={"Server-Timing": timing})
-
-
-def _classification(model: Model, picture: Picture, result: Result) -> Classification:
-    names = model.manifest.class_names
-    probabilities = _shortest(result.prediction.probabilities[0])
-    best = int(np.argmax(result.prediction.probabilities[0]))
-    return Classification(
-        label=names[best],
-        class_id=best,
-        probability=probabilities[best],
-        probabilities=dict(zip(names, probabilities, strict=True)),
-        model=ModelReference(
-            name=model.manifest.name, version=str(model.manifest.version), engine=model.engine.name
-        ),
-        image=ImageDescription(format=picture.format, width=picture.width, height=picture.height),
-    )
-
-
-def _shortest(row: NDArray[np.float32]) -> list[float]:
-    """The shortest decimals that still are the same float32 numbers."""
-    return [float(str(value)) for value in row]

@@ -1,8 +1,12 @@
 """What the service answers, as documents. Fields are added over time; none is renamed or removed."""
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, Field
+
+from app.classification import Classified
 
 PROBABILITIES: Final = {
     "airplane": 0.0004,
@@ -26,6 +30,15 @@ CLASSIFICATION: Final[dict[str, Any]] = {
 }
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+def _shortest(row: NDArray[np.float32]) -> list[float]:
+    """The shortest decimals that still are the same float32 numbers."""
+    return [float(str(value)) for value in row]
+
+
 class ModelReference(BaseModel):
     """What answered."""
 
@@ -42,6 +55,14 @@ class ImageDescription(BaseModel):
     height: Annotated[int, Field(description="pixels")]
 
 
+class RankedClass(BaseModel):
+    """One class and how probable it is."""
+
+    label: str
+    class_id: int
+    probability: float
+
+
 class Classification(BaseModel):
     """The answer to one picture."""
 
@@ -51,6 +72,30 @@ class Classification(BaseModel):
     probabilities: Annotated[dict[str, float], Field(description="of every class, in order; they sum to 1")]
     model: ModelReference
     image: ImageDescription
+    top: Annotated[
+        list[RankedClass] | None,
+        Field(description="the most probable classes, sorted, if top_k asked for them", exclude_if=_is_none),
+    ] = None
+
+    @classmethod
+    def of(cls, classified: Classified, top_k: int | None = None, **place: int) -> Self:
+        """The answer with the `top_k` most probable classes sorted, of which the lower id wins a tie."""
+        model, picture = classified.model, classified.picture
+        names, probabilities = model.manifest.class_names, _shortest(classified.probabilities)
+        ranking = [
+            RankedClass(label=names[index], class_id=index, probability=probabilities[index])
+            for index in np.argsort(-classified.probabilities, kind="stable").tolist()
+        ]
+        return cls(
+            **ranking[0].model_dump(),
+            probabilities=dict(zip(names, probabilities, strict=True)),
+            model=ModelReference(
+                name=model.manifest.name, version=str(model.manifest.version), engine=model.engine.name
+            ),
+            image=ImageDescription(format=picture.format, width=picture.width, height=picture.height),
+            top=None if top_k is None else ranking[:top_k],
+            **place,
+        )
 
 
 class Health(BaseModel):
