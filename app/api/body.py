@@ -1,0 +1,44 @@
+"""The body of a request in a protocol that ignores content types: read whole, unpacked and parsed."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from starlette.requests import Request
+
+from app.api import content_encoding
+from app.errors import BodyTimeoutError
+from app.settings import Settings
+
+_T = TypeVar("_T")
+
+_QUICK_BYTES: Final = 64 * 1024  # parsed within about a millisecond
+
+
+async def read(request: Request, timeout_s: float) -> bytes:
+    """The body as it came.
+
+    Raises:
+        UploadError: it is too long, or did not arrive in time.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await request.body()
+    except TimeoutError as error:
+        raise BodyTimeoutError(f"The body did not arrive within {timeout_s:g} s.") from error
+
+
+async def parsed(request: Request, data: bytes, settings: Settings, parse: Callable[[bytes], _T]) -> _T:
+    """What `parse` makes of the body once it is unpacked; beside the event loop unless that is quickly done.
+
+    Raises:
+        UploadError: it cannot be unpacked, or is too long then; and whatever `parse` raises.
+    """
+    encoding = request.headers.get("content-encoding", "")
+
+    def work() -> _T:
+        return parse(content_encoding.decode(data, encoding, settings.max_body_bytes))
+
+    if len(data) <= _QUICK_BYTES and not encoding:
+        return work()
+    return await asyncio.to_thread(work)

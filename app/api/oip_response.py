@@ -1,0 +1,62 @@
+"""The answer to an inference request in Open Inference Protocol, as JSON or with binary tensors behind it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from fastapi import Response
+from numpy.typing import NDArray
+
+from app.api import decimals, oip_binary
+from app.api.oip_request import InferRequest, Output
+from app.engines import Prediction
+from app.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class _Tensor:
+    """`flat` are the elements for JSON, `packed` the same in binary form."""
+
+    shape: Sequence[int]
+    datatype: str
+    flat: list[Any]
+    packed: bytes
+
+
+def infer(request: InferRequest, prediction: Prediction, manifest: Manifest) -> Response:
+    """The outputs that were asked for, each in the form that was asked for."""
+    described: list[dict[str, Any]] = []
+    tail: list[bytes] = []
+    for output in request.outputs:
+        tensor = _tensor(output, getattr(prediction, output.name), manifest.class_names)
+        head: dict[str, Any] = {"name": output.name, "shape": list(tensor.shape), "datatype": tensor.datatype}
+        if output.binary:
+            described.append(head | {"parameters": {"binary_data_size": len(tensor.packed)}})
+            tail.append(tensor.packed)
+        else:
+            described.append(head | {"data": tensor.flat})
+    named = {} if request.id is None else {"id": request.id}
+    model = {"model_name": manifest.name, "model_version": str(manifest.version)}
+    document = json.dumps(model | named | {"outputs": described}).encode()
+    if not tail:
+        return Response(document, media_type="application/json")
+    return Response(
+        document + b"".join(tail),
+        media_type="application/octet-stream",
+        headers={oip_binary.HEADER: str(len(document))},
+    )
+
+
+def _tensor(output: Output, values: NDArray[np.float32], names: Sequence[str]) -> _Tensor:
+    if not output.classes:
+        packed = values.astype("<f4").tobytes()
+        return _Tensor(values.shape, "FP32", decimals.shortest(values), packed)
+    best = np.argsort(-values, axis=1, kind="stable")[:, : output.classes]
+    texts = [
+        f"{row[index]:f}:{index}:{names[index]}"
+        for row, order in zip(values, best, strict=True)
+        for index in order
+    ]
+    return _Tensor(best.shape, "BYTES", texts, oip_binary.pack(text.encode() for text in texts))

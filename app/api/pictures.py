@@ -1,0 +1,77 @@
+"""The pictures of a request in one of the other protocols, as pixels or as files, and the answer to them."""
+
+import asyncio
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.decoding import Decoder
+from app.engines import Prediction
+from app.errors import PictureError, ProtocolError
+from app.serving import Model
+from app.settings import Settings
+
+PIXELS: Final = "images"
+ENCODED: Final = "image_bytes"
+PROBABILITIES: Final = "probabilities"
+SCORE: Final = "ood_score"
+
+_AT_ONCE: Final = 8  # one request must not fill the decoder's queue
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """Picture files; `complaint` says what is wrong with one of them, from its `index` and an `error`."""
+
+    files: Sequence[bytes]
+    complaint: str
+
+
+Pictures = NDArray[np.uint8] | Encoded
+
+
+def count(pictures: Pictures) -> int:
+    return len(pictures.files) if isinstance(pictures, Encoded) else len(pictures)
+
+
+async def answer(pictures: Pictures, model: Model, decoder: Decoder, settings: Settings) -> Prediction:
+    """The prediction for pixels, uint8 [N, H, W, 3], or for N files.
+
+    Raises:
+        ProtocolError: no picture, more than may wait, or one that does not decode.
+        OverloadedError: no room for them now.
+        EngineError: the engine failed.
+    """
+    number = count(pictures)
+    if not 1 <= number <= settings.queue_pictures:
+        raise ProtocolError(f"The request has {number} pictures; 1 to {settings.queue_pictures} are taken.")
+    if isinstance(pictures, Encoded):
+        pictures = await _decoded(pictures, model.input_size, decoder)
+    return (await model.predict(pictures)).prediction
+
+
+async def _decoded(pictures: Encoded, size: tuple[int, int], decoder: Decoder) -> NDArray[np.uint8]:
+    decoded = np.empty((len(pictures.files), *size, 3), dtype=np.uint8)
+    for start in range(0, len(decoded), _AT_ONCE):
+        files = pictures.files[start : start + _AT_ONCE]
+        found = await asyncio.gather(*(decoder.decode(file, size) for file in files), return_exceptions=True)
+        for index, picture in enumerate(found, start):
+            if isinstance(picture, PictureError):
+                raise ProtocolError(pictures.complaint.format(index=index, error=picture)) from picture
+            if isinstance(picture, BaseException):
+                raise picture
+            decoded[index] = picture.pixels
+    return decoded
+
+
+def from_base64(text: str) -> bytes | None:
+    """The bytes, or None if it is not base64. Line breaks and absent padding are common and do no harm."""
+    try:
+        packed = text.encode("ascii").translate(None, b" \t\r\n")
+        return base64.b64decode(packed + b"=" * (-len(packed) % 4), validate=True)
+    except ValueError:
+        return None
