@@ -66,7 +66,7 @@ def serve(settings: Settings, engine: FakeEngine) -> Iterator[httpx.Client]:
     try:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         # It is plain HTTP, and reading the system's certificates would take longer than most tests.
-        with httpx.Client(base_url=url, timeout=20, verify=False) as client:  # noqa: S501
+        with httpx.Client(base_url=url, timeout=20, verify=False) as client:
             while client.get("/readyz").status_code != 200:
                 time.sleep(0.01)
             yield client

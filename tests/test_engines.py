@@ -9,6 +9,8 @@ from app.engines import Engine
 from app.errors import EngineError
 from app.repository import Version
 
+pytestmark = pytest.mark.timeout(300)  # the first test loads TensorFlow
+
 
 @pytest.fixture(params=["fake", *(name for name in engines.names() if name != engines.AUTO)])
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:

@@ -50,7 +50,7 @@ def examples(description: dict[str, Any], kind: str) -> dict[str, Any]:
 
 def test_every_answer_in_the_description_has_an_example(client: httpx.Client) -> None:
     description = client.get("/openapi.json").json()
-    assert set(description["paths"]) == {"/predict", "/livez", "/readyz"}
+    assert {"/predict", "/livez", "/readyz"} <= set(description["paths"])
     for path in description["paths"].values():
         for operation in path.values():
             for answer in operation["responses"].values():

@@ -1,0 +1,230 @@
+"""The service as a user starts it: a process of its own, a real engine, pictures over HTTP."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2 as httpx
+import pytest
+from conftest import Encode
+from fakes import MODEL
+
+from app.repository import Repository, Version
+
+ROOT = Path(__file__).resolve().parent.parent
+SHIPPED = "resnet18-cifar10"
+READY_WITHIN_S = 120  # loading TensorFlow takes seconds, on a machine with other work much longer
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def environment(**settings: object) -> dict[str, str]:
+    """This one, without settings that are not the test's own."""
+    outer = {name: value for name, value in os.environ.items() if not name.startswith("CLASSIFIER_")}
+    return outer | {f"CLASSIFIER_{name.upper()}": str(value) for name, value in settings.items()}
+
+
+class Service:
+    """A running `python -m app`."""
+
+    def __init__(self, port: int, process: subprocess.Popen[str], log: Path) -> None:
+        self.process = process
+        self.log = log
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20, verify=False)
+
+    def wait_until_ready(self) -> None:
+        deadline = time.monotonic() + READY_WITHIN_S
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                if self.client.get("/readyz").status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.2)
+        pytest.fail(f"not ready within {READY_WITHIN_S} s:\n{self.log.read_text()}")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running(log: Path, *command: str, **settings: object) -> Iterator[Service]:
+    port = free_port()
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command, "--port", str(port)],
+            stdout=stream,
+            stderr=stream,
+            env=environment(**settings),
+            text=True,
+        )
+    service = Service(port, process, log)
+    try:
+        yield service
+    finally:
+        process.kill()
+        process.wait()
+        service.client.close()
+
+
+@pytest.fixture(scope="module")
+def service(saved_model: Version, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    root = saved_model.path.parent.parent
+    log = tmp_path_factory.mktemp("service") / "log"
+    with running(log, "app", model_root=root, model_name=MODEL, engine_threads=1, drain_s=1) as service:
+        yield service
+
+
+def test_it_lives_while_it_loads_and_then_is_ready(service: Service) -> None:
+    seen: list[int] = []
+    while not seen or seen[-1] != 200:
+        try:
+            assert service.client.get("/livez").status_code == 200
+            seen.append(service.client.get("/readyz").status_code)
+        except httpx.TransportError:
+            pass
+        assert service.process.poll() is None, service.log.read_text()
+        time.sleep(0.1)
+    assert seen[0] == 503
+    assert set(seen) == {503, 200}
+
+
+@pytest.mark.parametrize(("colour", "label"), [("red", "red"), ("lime", "green"), ("blue", "blue")])
+def test_a_picture_gets_the_answer_of_the_model(
+    service: Service, encode: Encode, colour: str, label: str
+) -> None:
+    service.wait_until_ready()
+    answer = service.client.post("/predict", files={"file": encode(colour, "JPEG")})
+    assert answer.status_code == 200, answer.text
+    assert (answer.json()["label"], answer.json()["model"]["engine"]) == (label, "tensorflow")
+    assert sum(answer.json()["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_photographs_are_taken_as_they_are(service: Service) -> None:
+    service.wait_until_ready()
+    photographs = sorted((ROOT / "examples").glob("*.jpg"))
+    assert photographs
+    for photograph in photographs:
+        answer = service.client.post("/predict", files={"file": photograph.read_bytes()})
+        assert answer.json()["image"]["format"] == "JPEG"
+
+
+def test_the_log_holds_no_traceback_and_no_chatter_of_the_engine(service: Service) -> None:
+    service.wait_until_ready()
+    log = service.log.read_text()
+    assert f"{MODEL} version 1 is loaded on tensorflow (float32)" in log
+    assert "Traceback" not in log
+    assert "oneDNN" not in log
+
+
+# The last test of the service that the others share: it stops it.
+def test_after_sigterm_it_says_so_goes_on_answering_and_exits_with_0(
+    service: Service, encode: Encode
+) -> None:
+    service.wait_until_ready()
+    picture = {"file": encode("red")}
+    service.process.send_signal(signal.SIGTERM)
+    began, refused_at, answered = time.monotonic(), None, 0
+    while service.process.poll() is None and time.monotonic() - began < 60:
+        try:
+            ready = service.client.get("/readyz")
+            if ready.status_code == 503:
+                refused_at = refused_at or time.monotonic() - began
+                assert service.client.post("/predict", files=picture).status_code == 200
+                answered += 1
+        except httpx.TransportError:
+            time.sleep(0.05)
+    assert service.process.wait(timeout=30) == 0
+    assert refused_at is not None
+    assert answered >= 1
+    assert "Traceback" not in service.log.read_text()
+
+
+# Starts that fail
+
+
+def fails_to_start(*command: str, **settings: object) -> str:
+    """Runs until it gives up; the one line that it says."""
+    failed = subprocess.run(
+        [sys.executable, "-m", *command],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment(**settings),
+        cwd=ROOT,
+    )
+    assert failed.returncode == 2, failed.stderr
+    assert "Traceback" not in failed.stderr + failed.stdout
+    lines = (failed.stderr + failed.stdout).splitlines()
+    return "\n".join(line for line in lines if not line.startswith("INFO:"))
+
+
+@pytest.mark.parametrize("command", [["app"], ["uvicorn", "app.main:app"]], ids=["python -m app", "uvicorn"])
+def test_a_missing_model_is_one_sentence(tmp_path: Path, command: list[str]) -> None:
+    said = fails_to_start(*command, "--port", str(free_port()), model_root=tmp_path)
+    assert len(said.splitlines()) == 1
+    assert f"No version of the model {SHIPPED} in {tmp_path}" in said
+
+
+@pytest.mark.parametrize("command", [["app"], ["uvicorn", "app.main:app"]], ids=["python -m app", "uvicorn"])
+def test_a_damaged_model_is_one_sentence(repository: Repository, command: list[str]) -> None:
+    (repository.root / MODEL / "1/weights.bin").write_bytes(b"others!")
+    said = fails_to_start(*command, "--port", str(free_port()), model_root=repository.root, model_name=MODEL)
+    assert len(said.splitlines()) == 1
+    assert "is damaged: weights.bin has another sha256" in said
+
+
+def test_a_port_in_use_is_one_sentence() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        said = fails_to_start("app", "--port", str(port))
+    assert said.startswith(f"Cannot listen on 127.0.0.1 port {port}: Address already in use.")
+
+
+@pytest.mark.parametrize("command", [["app"], ["uvicorn", "app.main:app"]], ids=["python -m app", "uvicorn"])
+def test_a_bad_setting_is_one_sentence(command: list[str]) -> None:
+    said = fails_to_start(*command, max_pixels="many")
+    assert said.startswith("The setting CLASSIFIER_MAX_PIXELS cannot be 'many'")
+    assert len(said.splitlines()) == 1
+
+
+def test_the_help_names_every_setting() -> None:
+    helped = subprocess.run(
+        [sys.executable, "-m", "app", "--help"], check=True, capture_output=True, text=True
+    )
+    assert {"--port", "--model-root", "--max-pixels"} <= set(helped.stdout.replace(",", " ").split())
+    assert "CLASSIFIER_MAX_PIXELS" in helped.stdout
+
+
+# The model that ships
+
+
+@pytest.fixture(scope="module")
+def shipped_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    if not Repository(ROOT / "model").versions(SHIPPED):
+        pytest.skip("no version of the model that ships is published in this checkout")
+    log = tmp_path_factory.mktemp("shipped") / "log"
+    with running(log, "app", model_root=ROOT / "model") as service:
+        service.wait_until_ready()
+        yield service
+
+
+@pytest.mark.parametrize("photograph", sorted((ROOT / "examples").glob("*.jpg")), ids=lambda path: path.stem)
+def test_the_model_that_ships_knows_the_photographs_that_ship(
+    shipped_service: Service, photograph: Path
+) -> None:
+    body = shipped_service.client.post("/predict", files={"file": photograph.read_bytes()}).json()
+    assert len(body["probabilities"]) == 10
+    assert body["label"] in body["probabilities"]
+    assert body["label"] == photograph.stem, json.dumps(body, indent=1)
