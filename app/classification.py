@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from app.batching import Result
 from app.decoding import Decoder
+from app.geometry import DEFAULT_FIT, Fit
 from app.imaging import Picture
 from app.serving import Model
 
@@ -28,8 +29,10 @@ class Classified:
         return row
 
 
-async def classify(data: bytes, model: Model, decoder: Decoder) -> Classified:
+async def classify(data: bytes, model: Model, decoder: Decoder, fit: Fit = DEFAULT_FIT) -> Classified:
     """Decodes one picture and lets the model look at it, together with whatever else waits for it.
+
+    `fit` says what becomes of a picture whose shape is not the model's.
 
     Raises:
         PictureError: the bytes do not become a picture.
@@ -37,6 +40,6 @@ async def classify(data: bytes, model: Model, decoder: Decoder) -> Classified:
         EngineError: the engine failed on this picture, or has stopped.
     """
     began = perf_counter()
-    picture = await decoder.decode(data, model.input_size)
+    picture = await decoder.decode(data, model.input_size, fit)
     decode_s = perf_counter() - began
     return Classified(model, picture, await model.predict(picture.pixels[np.newaxis]), decode_s)

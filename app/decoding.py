@@ -12,13 +12,14 @@ from typing import Protocol
 
 from app import imaging
 from app.errors import OverloadedError
+from app.geometry import DEFAULT_FIT, Fit
 from app.imaging import Picture
 
 
 class Decode(Protocol):
     """See `imaging.decode`."""
 
-    def __call__(self, data: bytes, *, size: tuple[int, int]) -> Picture: ...
+    def __call__(self, data: bytes, *, size: tuple[int, int], fit: Fit) -> Picture: ...
 
 
 class Decoder:
@@ -35,7 +36,7 @@ class Decoder:
         self._pictures = 0
         self._bytes = 0
 
-    async def decode(self, data: bytes, size: tuple[int, int]) -> Picture:
+    async def decode(self, data: bytes, size: tuple[int, int], fit: Fit = DEFAULT_FIT) -> Picture:
         """See `imaging.decode`. A caller that is cancelled before its turn costs nothing more.
 
         Raises:
@@ -43,7 +44,7 @@ class Decoder:
             OverloadedError: too many pictures or bytes are waiting already.
         """
         self._admit(len(data))
-        future = self._pool.submit(self._decode, data, size=size)
+        future = self._pool.submit(self._decode, data, size=size, fit=fit)
         # Not when the caller leaves: a decode that has begun holds its memory until its thread is done with
         # it.
         future.add_done_callback(partial(self._release, len(data)))

@@ -26,7 +26,9 @@
     │   ├── MediaTypeError
     │   ├── BodyTooLargeError
     │   ├── BodyTimeoutError
-    │   └── HeadersTooLargeError
+    │   ├── HeadersTooLargeError
+    │   ├── HeadersTimeoutError
+    │   └── MalformedRequestError
     ├── ProtocolError                a request that TensorFlow Serving or Open Inference Protocol refuses
     │   ├── UnknownModelError
     │   └── UnsupportedOperationError
@@ -158,6 +160,14 @@ class BodyTimeoutError(UploadError):
 
 class HeadersTooLargeError(UploadError):
     code = "headers_too_large"
+
+
+class HeadersTimeoutError(UploadError):
+    code = "headers_timeout"
+
+
+class MalformedRequestError(UploadError):
+    code = "malformed_request"
 
 
 class ProtocolError(ServiceError):

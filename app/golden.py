@@ -22,6 +22,7 @@ from app.errors import GoldenError, PictureError
 
 LOSSY_LEVELS: Final = 1
 _TURNED_RIGHT: Final = 6
+_FIT: Final = "squash"  # whatever is the default when they are replayed
 
 
 class Encoded(NamedTuple):
@@ -67,7 +68,7 @@ def pictures(seed: int = 0) -> Iterator[Encoded]:
 def record(engine: Engine, size: tuple[int, int] = (32, 32), seed: int = 0) -> Golden:
     """What imaging and this engine make of the generated pictures now, at `size` = (height, width)."""
     files = tuple(pictures(seed))
-    pixels = np.stack([imaging.decode(file.data, size=size).pixels for file in files])
+    pixels = np.stack([imaging.decode(file.data, size=size, fit=_FIT).pixels for file in files])
     return Golden(files, pixels, engine.predict(pixels))
 
 
@@ -130,7 +131,7 @@ def replay(golden: Golden, engine: Engine, tolerance: float) -> None:
 def _decoded_again(golden: Golden, index: int) -> NDArray[np.uint8]:
     file, expected = golden.files[index], golden.pixels[index]
     try:
-        pixels = imaging.decode(file.data, size=(expected.shape[0], expected.shape[1])).pixels
+        pixels = imaging.decode(file.data, size=(expected.shape[0], expected.shape[1]), fit=_FIT).pixels
     except PictureError as error:
         raise GoldenError(f"The golden picture {file.name} no longer decodes: {error}") from error
     off = int(np.abs(pixels.astype(np.int16) - expected).max())

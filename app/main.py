@@ -21,6 +21,7 @@ from app.api.request_id import RequestId
 from app.decoding import Decoder
 from app.errors import ServiceError, SettingsError
 from app.imaging import Limits
+from app.picture_formats import FORMATS, TIFF
 from app.serving import Choose, Serving
 from app.settings import Settings
 
@@ -62,7 +63,12 @@ def create_app(settings: Settings | None = None, choose: Choose = engines.choose
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     serving = app.state.serving = Serving(settings, app.state.choose)
-    limits = Limits(settings.max_pixels, settings.max_side_pixels, settings.max_jpeg_scans)
+    limits = Limits(
+        settings.max_pixels,
+        settings.max_side_pixels,
+        settings.max_jpeg_scans,
+        formats=FORMATS + ((TIFF,) if settings.accept_tiff else ()),
+    )
     decoder = app.state.decoder = Decoder(
         settings.decode_threads or len(os.sched_getaffinity(0)),
         max_pictures=settings.queue_pictures,

@@ -47,6 +47,13 @@ class Settings(BaseSettings):
         Threads, Field(description="threads that decode pictures; 0 for one per core")
     ] = 0
 
+    max_header_bytes: Annotated[
+        PositiveInt, Field(description="address and headers of a request, at most")
+    ] = 32 * 1024
+    max_headers: Annotated[PositiveInt, Field(description="headers of a request, at most")] = 100
+    header_timeout_s: Annotated[
+        PositiveFloat, Field(description="time for address and headers to arrive")
+    ] = 10.0
     max_body_bytes: Annotated[PositiveInt, Field(description="longest request body")] = 20 * 1024 * 1024
     max_pixels: Annotated[int, Field(ge=1, le=178_956_970, description="pixels of a picture, at most")] = (
         50_000_000
@@ -55,6 +62,8 @@ class Settings(BaseSettings):
         20_000
     )
     max_jpeg_scans: Annotated[PositiveInt, Field(description="scans of a progressive JPEG, at most")] = 100
+
+    accept_tiff: Annotated[bool, Field(description="whether TIFF is decoded")] = False
 
     queue_pictures: Annotated[
         PositiveInt, Field(description="pictures waiting for a decoder or the engine")

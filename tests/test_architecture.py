@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # A module may import only what stands on a line below its own, or what lies in its own package.
 LAYERS = (
     ("app.__main__",),
-    ("app.main",),
+    ("app.http_protocol", "app.main"),
     ("app.api",),
     ("app.classification",),
     ("app.serving",),

@@ -7,6 +7,7 @@ import pytest
 
 from app.decoding import Decoder
 from app.errors import BrokenPictureError, OverloadedError
+from app.geometry import Fit
 from app.imaging import Picture
 
 SIZE = (32, 32)
@@ -21,7 +22,7 @@ class SlowDecode:
         self.gate = threading.Event()
         self.seen: list[bytes] = []
 
-    def __call__(self, data: bytes, *, size: tuple[int, int]) -> Picture:
+    def __call__(self, data: bytes, *, size: tuple[int, int], fit: Fit) -> Picture:
         self.seen.append(data)
         assert self.gate.wait(timeout=20), "the test never opened the gate"
         if data == b"broken":

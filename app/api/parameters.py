@@ -5,6 +5,7 @@ from typing import Any, Final
 from fastapi import Request
 
 from app.errors import ParameterError
+from app.geometry import DEFAULT_FIT, FITS, Fit
 
 TOP_K: Final[dict[str, Any]] = {
     "name": "top_k",
@@ -12,6 +13,14 @@ TOP_K: Final[dict[str, Any]] = {
     "required": False,
     "description": "Adds `top`: this many of the most probable classes, sorted; 1 to the number of classes.",
     "schema": {"type": "integer", "minimum": 1},
+}
+FIT: Final[dict[str, Any]] = {
+    "name": "fit",
+    "in": "query",
+    "required": False,
+    "description": "What becomes of a picture of another shape: squash uses all of it and changes its "
+    "proportions, crop keeps them and uses the middle.",
+    "schema": {"type": "string", "enum": list(FITS), "default": DEFAULT_FIT},
 }
 _LONGEST_NUMBER: Final = 12
 
@@ -31,3 +40,16 @@ def top_k(request: Request, classes: int) -> int | None:
     # Words are not repeated: they can be long, secret, or meant for somebody else's screen.
     received = given if is_number else "something else"
     raise ParameterError(f"top_k must be a whole number from 1 to {classes}; {received} was received.")
+
+
+def fit(request: Request) -> Fit:
+    """What becomes of a picture whose shape is not the model's.
+
+    Raises:
+        ParameterError: not one of `FITS`.
+    """
+    given = request.query_params.get("fit", DEFAULT_FIT)
+    for known in FITS:
+        if given == known:
+            return known
+    raise ParameterError(f"fit must be {' or '.join(FITS)}; something else was received.")

@@ -44,9 +44,16 @@ _ANSWERS: Final = schemas.documented("a cat", schemas.CLASSIFICATION) | problems
     errors.SeveralFilesError("The form has 2 files; send one request per picture."),
     errors.MalformedBodyError("The body is not the multipart form that its content type announces."),
     errors.ParameterError("top_k must be a whole number from 1 to 10; 11 was received."),
-    errors.BodyTimeoutError("The body did not arrive within 30 s."),
-    errors.BodyTooLargeError("The body may have at most 20,971,520 bytes; 31457280 bytes were announced."),
-    errors.PictureTooLargeError("The picture is 25000 x 400 pixels; a side may have at most 20,000."),
+    errors.BodyTimeoutError("The body did not arrive within 30 s.", limit=30),
+    errors.BodyTooLargeError(
+        "The body may have at most 20,971,520 bytes; 31457280 bytes were announced.",
+        limit=20_971_520,
+        received=31_457_280,
+    ),
+    errors.PictureTooLargeError(
+        "The picture is 25000 x 400 pixels; a side may have at most 20,000.", limit=20_000, received=25_000
+    ),
+    errors.PictureTooComplexError("The picture has more than 100 scans.", limit=100, received=101),
     errors.MediaTypeError("A picture comes as multipart/form-data, or as the body itself."),
     errors.UnsupportedFormatError("The 1,024 bytes are not a picture in a format that is decoded here."),
     errors.BrokenPictureError("The picture is broken: its data ends early or does not decode."),
@@ -63,24 +70,27 @@ _ANSWERS: Final = schemas.documented("a cat", schemas.CLASSIFICATION) | problems
     response_model=Classification,
     responses=_ANSWERS,
     openapi_extra={
-        "parameters": [parameters.TOP_K],
+        "parameters": [parameters.TOP_K, parameters.FIT],
         "requestBody": _REQUEST_BODY,
         "x-codeSamples": _SAMPLES,
     },
 )
 async def predict(request: Request, serving: Serving, decoder: Decoder, settings: Settings) -> Response:
-    """The picture is turned upright, put on white where transparent, and squashed to the model's input size.
+    """The picture is turned upright, put on white where transparent, made sRGB, and resized as `fit` says.
+
+    `image.notes` names what is special about it.
 
     `Server-Timing` in the answer says where the time went, in milliseconds.
     """
     with serving.live.held() as model:
         began = perf_counter()
         top_k = parameters.top_k(request, len(model.manifest.class_names))
+        fit = parameters.fit(request)
         data = await upload.read_picture(request, settings.body_timeout_s)
         arrived = perf_counter()
         try:
             async with asyncio.timeout(settings.request_timeout_s):
-                classified = await classify(data, model, decoder)
+                classified = await classify(data, model, decoder, fit)
         except TimeoutError as error:
             raise DeadlineError(f"There was no answer within {settings.request_timeout_s:g} s.") from error
         body = Classification.of(classified, top_k).model_dump_json()

@@ -29,16 +29,24 @@ STATUS: Final[Mapping[type[ServiceError], HTTPStatus]] = {
     errors.PictureTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.UploadError: HTTPStatus.BAD_REQUEST,
     errors.MediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.TooManyFilesError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.BodyTimeoutError: HTTPStatus.REQUEST_TIMEOUT,
+    errors.HeadersTimeoutError: HTTPStatus.REQUEST_TIMEOUT,
+    errors.HeadersTooLargeError: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     errors.ProtocolError: HTTPStatus.BAD_REQUEST,
     errors.UnknownModelError: HTTPStatus.NOT_FOUND,
     errors.UnsupportedOperationError: HTTPStatus.NOT_IMPLEMENTED,
     errors.UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.DeadlineError: HTTPStatus.GATEWAY_TIMEOUT,
 }
+_REQUEST_ID_EXAMPLE: Final = "6f1c2a9be2d84f7d9a55c4d0a7a1e3b2"
 # After these the rest of the body is not worth reading.
 _CLOSING: Final = (errors.BodyTooLargeError, errors.BodyTimeoutError)
+
+
+def _is_none(value: object) -> bool:
+    return value is None
 
 
 class Problem(BaseModel):
@@ -50,13 +58,21 @@ class Problem(BaseModel):
     detail: Annotated[str, Field(description="what was received, what is allowed and what to do")]
     instance: Annotated[str, Field(description="the request id, as in the X-Request-ID header")]
     code: Annotated[str, Field(description="the kind of problem, for programs; never changes")]
+    limit: Annotated[
+        float | int | None, Field(description="the limit that was passed", exclude_if=_is_none)
+    ] = None
+    received: Annotated[
+        float | int | None, Field(description="what came instead, as far as it is known", exclude_if=_is_none)
+    ] = None
 
 
 def status_of(error: ServiceError) -> HTTPStatus:
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
-def describe(code: str, status: HTTPStatus, detail: str, request_id: str) -> Problem:
+def describe(
+    code: str, status: HTTPStatus, detail: str, request_id: str, **extensions: float | None
+) -> Problem:
     return Problem(
         type=f"/docs#{code}",
         title=code.replace("_", " ").capitalize(),
@@ -64,7 +80,19 @@ def describe(code: str, status: HTTPStatus, detail: str, request_id: str) -> Pro
         detail=detail,
         instance=request_id,
         code=code,
+        **extensions,
     )
+
+
+def of(error: ServiceError, request_id: str) -> Problem:
+    """The problem that one of our errors is to clients."""
+    return describe(error.code, status_of(error), str(error), request_id, **_extensions(error))
+
+
+def bare(error: ServiceError, request_id: str) -> tuple[int, bytes]:
+    """Status and body of the answer to a request that is too broken to have a path."""
+    problem = of(error, request_id)
+    return problem.status, problem.model_dump_json().encode()
 
 
 def response(error: ServiceError, request: Request) -> Response:
@@ -75,7 +103,7 @@ def response(error: ServiceError, request: Request) -> Response:
         headers["Retry-After"] = str(max(1, ceil(error.retry_after_s)))
     if isinstance(error, _CLOSING):
         headers["Connection"] = "close"
-    return _rendered(request, error.code, status, str(error), headers)
+    return _rendered(request, error.code, status, str(error), headers, **_extensions(error))
 
 
 def documented(*examples: ServiceError) -> dict[int | str, dict[str, Any]]:
@@ -83,7 +111,6 @@ def documented(*examples: ServiceError) -> dict[int | str, dict[str, Any]]:
     found: dict[int | str, dict[str, Any]] = {}
     for error in examples:
         status = status_of(error)
-        example = describe(error.code, status, str(error), "6f1c2a9be2d84f7d9a55c4d0a7a1e3b2").model_dump()
         entry = found.setdefault(
             int(status),
             {
@@ -91,7 +118,9 @@ def documented(*examples: ServiceError) -> dict[int | str, dict[str, Any]]:
                 "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema(), "examples": {}}},
             },
         )
-        entry["content"][MEDIA_TYPE]["examples"][error.code] = {"value": example}
+        entry["content"][MEDIA_TYPE]["examples"][error.code] = {
+            "value": of(error, _REQUEST_ID_EXAMPLE).model_dump()
+        }
     return found
 
 
@@ -144,11 +173,21 @@ async def _on_fault(request: Request, _error: Exception) -> Response:
     return answer
 
 
+def _extensions(error: ServiceError) -> dict[str, float | None]:
+    return {"limit": error.limit, "received": error.received}
+
+
 def _rendered(
-    request: Request, code: str, status: HTTPStatus, detail: str, headers: Mapping[str, str]
+    request: Request,
+    code: str,
+    status: HTTPStatus,
+    detail: str,
+    headers: Mapping[str, str],
+    **extensions: float | None,
 ) -> Response:
     if _ERROR_MEMBER.match(request.scope["path"]):
         body, kind = json.dumps({"error": detail}), "application/json"
     else:
-        body, kind = describe(code, status, detail, request_id_of(request)).model_dump_json(), MEDIA_TYPE
+        problem = describe(code, status, detail, request_id_of(request), **extensions)
+        body, kind = problem.model_dump_json(), MEDIA_TYPE
     return Response(body, status, headers, kind)

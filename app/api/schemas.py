@@ -26,7 +26,7 @@ CLASSIFICATION: Final[dict[str, Any]] = {
     "probability": 0.9731,
     "probabilities": PROBABILITIES,
     "model": {"name": "resnet18-cifar10", "version": "1", "engine": "tensorflow"},
-    "image": {"format": "JPEG", "width": 451, "height": 300},
+    "image": {"format": "JPEG", "width": 451, "height": 300, "notes": []},
 }
 
 
@@ -53,6 +53,13 @@ class ImageDescription(BaseModel):
     format: Annotated[str, Field(description="found from the bytes, not from a name or content type")]
     width: Annotated[int, Field(description="pixels")]
     height: Annotated[int, Field(description="pixels")]
+    notes: Annotated[
+        tuple[str, ...],
+        Field(
+            description="what is special about it: animated (the first frame was used), enlarged, "
+            "extreme_shape, nearly_blank, rotated, transparent"
+        ),
+    ] = ()
 
 
 class RankedClass(BaseModel):
@@ -92,7 +99,9 @@ class Classification(BaseModel):
             model=ModelReference(
                 name=model.manifest.name, version=str(model.manifest.version), engine=model.engine.name
             ),
-            image=ImageDescription(format=picture.format, width=picture.width, height=picture.height),
+            image=ImageDescription(
+                format=picture.format, width=picture.width, height=picture.height, notes=picture.notes
+            ),
             top=None if top_k is None else ranking[:top_k],
             **place,
         )

@@ -1,0 +1,174 @@
+"""What uvicorn leaves open before a request reaches the application: endless headers and senders without end.
+
+Its httptools protocol takes headers of any size and waits for ever for the rest of a request. Here each
+request has to send its headers, and then its body, within an absolute time, and headers are counted while
+they arrive. Refusals look like the application's own, as far as a connection is still there to write to.
+"""
+
+import asyncio
+import secrets
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from app.api import problems
+from app.errors import (
+    BodyTimeoutError,
+    HeadersTimeoutError,
+    HeadersTooLargeError,
+    MalformedRequestError,
+    UploadError,
+)
+
+# The application has its own, earlier limit for bodies that it reads; this one is for those that it does not.
+BODY_GRACE_S: Final = 2.0
+_LINE_OVERHEAD_BYTES: Final = 4  # colon, space, CR and LF
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLimits:
+    """For the part of a request that the application does not see."""
+
+    max_header_bytes: int = 32 * 1024
+    max_headers: int = 100
+    header_timeout_s: float = 10.0
+    body_timeout_s: float = 30.0
+
+
+def bounded(limits: RequestLimits) -> type[HttpToolsProtocol]:
+    """The protocol class for `uvicorn.Config(http=...)`, which is given no arguments of ours."""
+    return type("BoundedProtocol", (_BoundedProtocol,), {"limits": limits})
+
+
+class _BoundedProtocol(HttpToolsProtocol):
+    limits: ClassVar[RequestLimits]
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._deadline: asyncio.TimerHandle | None = None
+        self._in_headers = False
+        self._has_request = False
+        self._unparsed_bytes = 0
+        self._header_bytes = 0
+        self._header_count = 0
+        self._refusal: UploadError | None = None
+
+    # Connections
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
+        super().connection_made(transport)
+        self._expect_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._expect_nothing()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return  # refused already; what else arrives is not worth parsing
+        if self._deadline is None:
+            self._expect_headers()
+        if self._in_headers:
+            self._unparsed_bytes += len(data)
+        super().data_received(data)
+        # The parser says nothing about a header before its end.
+        if self._in_headers and self._unparsed_bytes > self.limits.max_header_bytes:
+            self._refuse(self._too_large(self._unparsed_bytes))
+
+    # What the parser finds
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_headers = True
+        self._unparsed_bytes = self._header_bytes = self._header_count = 0
+        if self._deadline is None:
+            self._expect_headers()
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._count(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Headers, and trailers behind a chunked body, which count as headers."""
+        self._header_count += 1
+        self._count(len(name) + len(value) + _LINE_OVERHEAD_BYTES)
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._in_headers, self._has_request = False, True
+        self._expect_body()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._expect_nothing()
+        super().on_message_complete()
+
+    # Deadlines
+
+    def _expect_headers(self) -> None:
+        self._expect_nothing()
+        self._deadline = self.loop.call_later(self.limits.header_timeout_s, self._headers_are_late)
+
+    def _expect_body(self) -> None:
+        self._expect_nothing()
+        self._deadline = self.loop.call_later(self.limits.body_timeout_s + BODY_GRACE_S, self._body_is_late)
+
+    def _expect_nothing(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _headers_are_late(self) -> None:
+        self._deadline = None
+        if self._has_request and not self.cycle.response_complete:
+            self._expect_headers()  # an earlier request on this connection is still being answered
+        elif self._in_headers:
+            limit = self.limits.header_timeout_s
+            self._refuse(HeadersTimeoutError(f"The headers did not arrive within {limit:g} s.", limit=limit))
+        else:
+            self.transport.close()
+
+    def _body_is_late(self) -> None:
+        self._deadline = None
+        limit = self.limits.body_timeout_s
+        if self.cycle.response_started:
+            self.transport.close()
+        else:
+            self._refuse(BodyTimeoutError(f"The body did not arrive within {limit:g} s.", limit=limit))
+
+    # Refusals
+
+    def _count(self, size_bytes: int) -> None:
+        """Raises what makes the parser stop; uvicorn then calls `send_400_response`."""
+        self._header_bytes += size_bytes
+        if self._header_count > self.limits.max_headers:
+            most = self.limits.max_headers
+            self._refusal = HeadersTooLargeError(
+                f"The request has more than {most} headers.", limit=most, received=self._header_count
+            )
+        elif self._header_bytes > self.limits.max_header_bytes:
+            self._refusal = self._too_large(self._header_bytes)
+        if self._refusal:
+            raise self._refusal
+
+    def _too_large(self, received: int) -> HeadersTooLargeError:
+        most = self.limits.max_header_bytes
+        return HeadersTooLargeError(
+            f"Address and headers have more than {most:,} bytes.", limit=most, received=received
+        )
+
+    def _refuse(self, error: UploadError) -> None:
+        self._refusal = error
+        self.send_400_response(str(error))
+
+    def send_400_response(self, msg: str) -> None:
+        """See `HttpToolsProtocol`, which calls this when the parser stops."""
+        self._expect_nothing()
+        if self.transport.is_closing():
+            return
+        error = self._refusal or MalformedRequestError("This is not HTTP/1.1 as RFC 9112 defines it.")
+        status, body = problems.bare(error, secrets.token_hex(16))
+        head = b"content-type: %b\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+        self.transport.write(STATUS_LINE[status] + head % (problems.MEDIA_TYPE.encode(), len(body)) + body)
+        self.transport.close()
