@@ -15,7 +15,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 
 from app import __version__, engines, imaging
-from app.api import docs, health, oip_routes, predict, problems, tfserving_routes
+from app.api import batch, docs, health, oip_routes, predict, problems, tfserving_routes
 from app.api.limits import BodyLimit
 from app.api.request_id import RequestId
 from app.decoding import Decoder
@@ -48,13 +48,17 @@ def create_app(settings: Settings | None = None, choose: Choose = engines.choose
     )
     app.state.settings = settings
     app.state.choose = choose
-    for router in (predict.router, health.router, docs.router):
+    for router in (predict.router, batch.router, health.router, docs.router):
         app.include_router(router)
     app.include_router(tfserving_routes.router)
     app.include_router(oip_routes.router)
     problems.install(app)
     app.add_middleware(tfserving_routes.FoldedCase)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=settings.max_body_bytes,
+        exceptions={batch.PATH: settings.max_upload_bytes},
+    )
     app.add_middleware(RequestId)
     return app
 

@@ -55,6 +55,12 @@ class Settings(BaseSettings):
         PositiveFloat, Field(description="time for address and headers to arrive")
     ] = 10.0
     max_body_bytes: Annotated[PositiveInt, Field(description="longest request body")] = 20 * 1024 * 1024
+    max_upload_files: Annotated[
+        PositiveInt, Field(description="files in one request with several pictures")
+    ] = 100
+    max_upload_bytes: Annotated[
+        PositiveInt, Field(description="longest body of a request with several pictures")
+    ] = 100 * 1024 * 1024
     max_pixels: Annotated[int, Field(ge=1, le=178_956_970, description="pixels of a picture, at most")] = (
         50_000_000
     )

@@ -9,7 +9,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from app.errors import MalformedBodyError
 
-_MAX_PARTS: Final = 16
+DEFAULT_MAX_PARTS: Final = 16
 
 
 @dataclass(slots=True)
@@ -24,14 +24,15 @@ class Part:
 class _Collector:
     """Is told of headers and data bit by bit, as they arrive."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_parts: int) -> None:
         self.parts: list[Part] = []
+        self._max_parts = max_parts
         self.ended = False
         self._header = self._value = b""
 
     def on_part_begin(self) -> None:
-        if len(self.parts) == _MAX_PARTS:
-            raise MalformedBodyError(f"The form has more than {_MAX_PARTS} parts.")
+        if len(self.parts) == self._max_parts:
+            raise MalformedBodyError(f"The form has more than {self._max_parts} parts.")
         self.parts.append(Part())
 
     def on_header_field(self, data: bytes, start: int, end: int) -> None:
@@ -55,14 +56,16 @@ class _Collector:
         self.ended = True
 
 
-async def read_form(content_type: str, stream: AsyncIterator[bytes]) -> list[Part]:
+async def read_form(
+    content_type: str, stream: AsyncIterator[bytes], max_parts: int = DEFAULT_MAX_PARTS
+) -> list[Part]:
     """The parts of a form, in order.
 
     Raises:
         MalformedBodyError: the body is no such form, ends early, or has too many parts.
     """
     _, options = parse_options_header(content_type)
-    collector = _Collector()
+    collector = _Collector(max_parts)
     try:
         parser = MultipartParser(
             options.get(b"boundary", b""),

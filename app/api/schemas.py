@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
+from app.api.problems import Problem
 from app.classification import Classified
 
 PROBABILITIES: Final = {
@@ -97,7 +98,9 @@ class Classification(BaseModel):
             **ranking[0].model_dump(),
             probabilities=dict(zip(names, probabilities, strict=True)),
             model=ModelReference(
-                name=model.manifest.name, version=str(model.manifest.version), engine=model.engine.name
+                name=model.manifest.name,
+                version=str(model.manifest.version),
+                engine=model.engine.name,
             ),
             image=ImageDescription(
                 format=picture.format, width=picture.width, height=picture.height, notes=picture.notes
@@ -105,6 +108,28 @@ class Classification(BaseModel):
             top=None if top_k is None else ranking[:top_k],
             **place,
         )
+
+
+class Place(BaseModel):
+    index: Annotated[int, Field(description="place of the file in the form, from 0")]
+
+
+class PlacedClassification(Classification, Place):
+    """The answer to one picture of several."""
+
+
+class PlacedProblem(Place):
+    """Why one picture of several has no answer."""
+
+    error: Problem
+
+
+class BatchResult(BaseModel):
+    """One entry per file, in the order of the files."""
+
+    results: list[PlacedClassification | PlacedProblem]
+    succeeded: Annotated[int, Field(description="pictures that were classified")]
+    failed: Annotated[int, Field(description="pictures that have an error instead")]
 
 
 class Health(BaseModel):

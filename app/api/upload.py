@@ -1,23 +1,65 @@
-"""One picture out of a request: as a form's field `file`, or as the body itself."""
+"""Pictures out of a request: one as a form's field `file` or as the body itself, several in one form."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 from starlette.requests import Request
 
-from app.api.form import read_form
+from app.api.form import DEFAULT_MAX_PARTS, Part, read_form
 from app.errors import (
     BodyTimeoutError,
     EmptyFileError,
     MediaTypeError,
     MissingFileError,
     SeveralFilesError,
+    TooManyFilesError,
 )
 
 FIELD: Final = "file"
 FORM: Final = "multipart/form-data"
 BYTES: Final = "application/octet-stream"
 HOW: Final = "Send it as a form: curl -F file=@cat.jpg URL"
+HOW_SEVERAL: Final = (
+    "Send one form with every file in a field of its own: curl -F file=@1.jpg -F file=@2.jpg URL"
+)
+
+# Up to this many times the limit they are counted, so that the refusal can say how many there were.
+_COUNTED: Final = 10
+
+
+async def read_pictures(request: Request, timeout_s: float, max_files: int) -> list[bytes]:
+    """The contents of the files in a form's fields `file`, in order, at least one; each may be empty.
+
+    Raises:
+        UploadError: it carries none, too many, or something else; or it did not arrive in time.
+    """
+    if _kind(request) != FORM:
+        raise MediaTypeError(f"Several pictures come as {FORM}. {HOW_SEVERAL}")
+    async with _in_time(timeout_s):
+        max_parts = DEFAULT_MAX_PARTS + _COUNTED * max_files
+        parts = await read_form(request.headers["content-type"], request.stream(), max_parts)
+    return _files(parts, max_files)
+
+
+def _files(parts: list[Part], max_files: int) -> list[bytes]:
+    files = [part for part in parts if part.name == FIELD.encode()]
+    stray = sum(part.is_file for part in parts) - sum(part.is_file for part in files)
+    if not all(part.is_file for part in files):
+        raise MissingFileError(f"A field {FIELD!r} holds text, not a file; mind the @. {HOW_SEVERAL}")
+    if stray or not files:
+        raise MissingFileError(
+            f"The form has {len(files)} files in fields called {FIELD!r} and {stray} in others; every file "
+            f"belongs in a field called {FIELD!r}. {HOW_SEVERAL}"
+        )
+    if len(files) > max_files:
+        raise TooManyFilesError(
+            f"The form has {len(files)} files; at most {max_files} are taken. Send several requests.",
+            limit=max_files,
+            received=len(files),
+        )
+    return [bytes(part.data) for part in files]
 
 
 async def read_picture(request: Request, timeout_s: float) -> bytes:
@@ -26,15 +68,24 @@ async def read_picture(request: Request, timeout_s: float) -> bytes:
     Raises:
         UploadError: it carries none, several, or something else; or it did not arrive in time.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    try:
-        async with asyncio.timeout(timeout_s):
-            data = await _data(request, kind)
-    except TimeoutError as error:
-        raise BodyTimeoutError(f"The body did not arrive within {timeout_s:g} s.") from error
+    async with _in_time(timeout_s):
+        data = await _data(request, _kind(request))
     if not data:
         raise EmptyFileError(f"The file has no bytes. {HOW}")
     return data
+
+
+def _kind(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+@asynccontextmanager
+async def _in_time(timeout_s: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except TimeoutError as error:
+        raise BodyTimeoutError(f"The body did not arrive within {timeout_s:g} s.") from error
 
 
 async def _data(request: Request, kind: str) -> bytes:
