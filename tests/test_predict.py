@@ -47,13 +47,13 @@ def test_a_form_gets_the_promised_answer(client: httpx.Client, encode: Encode) -
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/json"
     body = answer.json()
-    assert list(body) == ["label", "class_id", "probability", "probabilities", "model", "image"]
+    assert {"label", "class_id", "probability", "probabilities", "model", "image"} <= set(body)
     assert (body["label"], body["class_id"]) == ("red", 0)
     assert body["probability"] == body["probabilities"]["red"] > 0.99
     assert list(body["probabilities"]) == ["red", "green", "blue"]
     assert sum(body["probabilities"].values()) == pytest.approx(1, abs=1e-5)
-    assert body["model"] == {"name": "colours", "version": "1", "engine": "fake"}
-    assert body["image"] == {"format": "JPEG", "width": 48, "height": 40}
+    assert body["model"].items() >= {"name": "colours", "version": "1", "engine": "fake"}.items()
+    assert body["image"].items() >= {"format": "JPEG", "width": 48, "height": 40}.items()
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_a_turned_picture_is_described_as_it_is_seen(client: httpx.Client, encod
     exif = Image.Exif()
     exif[0x0112] = 6
     answer = client.post("/predict", files=form(encode("red", "JPEG", exif=exif)))
-    assert answer.json()["image"] == {"format": "JPEG", "width": 40, "height": 48}
+    assert answer.json()["image"].items() >= {"format": "JPEG", "width": 40, "height": 48}.items()
 
 
 def test_probabilities_lose_no_digit_that_a_float_has(client: httpx.Client, encode: Encode) -> None:
