@@ -17,7 +17,9 @@ LABEL org.opencontainers.image.title="image-classification-service" \
     org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=dependencies /opt/venv /opt/venv
 # The container's own network is the only one that this address opens; what is published is decided outside.
+# With a fixed threshold glibc gives a large picture's memory back: 37 MiB instead of 276 after four of 25 megapixels.
 ENV CLASSIFIER_HOST=0.0.0.0 \
+    MALLOC_MMAP_THRESHOLD_=8388608 \
     PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
@@ -26,6 +28,6 @@ COPY app app
 # A number, so that Kubernetes can prove with runAsNonRoot that it is not root.
 USER 10001:10001
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
+HEALTHCHECK --interval=10s --timeout=3s --start-period=120s --retries=3 \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/readyz', timeout=2)"]
 CMD ["python", "-m", "app"]
