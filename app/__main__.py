@@ -21,7 +21,6 @@ from uvicorn.config import LOGGING_CONFIG
 
 from app import http_protocol
 from app.errors import SettingsError
-from app.http_protocol import RequestLimits
 from app.main import CANNOT_START, create_app
 from app.settings import PREFIX, Settings
 
@@ -77,14 +76,7 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
         log_config=_logging(settings.log_level),
         timeout_graceful_shutdown=settings.shutdown_timeout_s,
         server_header=False,
-        http=http_protocol.bounded(
-            RequestLimits(
-                max_header_bytes=settings.max_header_bytes,
-                max_headers=settings.max_headers,
-                header_timeout_s=settings.header_timeout_s,
-                body_timeout_s=settings.body_timeout_s,
-            )
-        ),
+        http=http_protocol.bounded(settings),
         ws="none",
         lifespan="on",
     )

@@ -7,7 +7,6 @@ they arrive. Refusals look like the application's own, as far as a connection is
 
 import asyncio
 import secrets
-from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -20,29 +19,20 @@ from app.errors import (
     MalformedRequestError,
     UploadError,
 )
+from app.settings import Settings
 
 # The application has its own, earlier limit for bodies that it reads; this one is for those that it does not.
 BODY_GRACE_S: Final = 2.0
 _LINE_OVERHEAD_BYTES: Final = 4  # colon, space, CR and LF
 
 
-@dataclass(frozen=True, slots=True)
-class RequestLimits:
-    """For the part of a request that the application does not see."""
-
-    max_header_bytes: int = 32 * 1024
-    max_headers: int = 100
-    header_timeout_s: float = 10.0
-    body_timeout_s: float = 30.0
-
-
-def bounded(limits: RequestLimits) -> type[HttpToolsProtocol]:
+def bounded(settings: Settings) -> type[HttpToolsProtocol]:
     """The protocol class for `uvicorn.Config(http=...)`, which is given no arguments of ours."""
-    return type("BoundedProtocol", (_BoundedProtocol,), {"limits": limits})
+    return type("BoundedProtocol", (_BoundedProtocol,), {"limits": settings})
 
 
 class _BoundedProtocol(HttpToolsProtocol):
-    limits: ClassVar[RequestLimits]
+    limits: ClassVar[Settings]
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)

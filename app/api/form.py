@@ -32,7 +32,11 @@ class _Collector:
 
     def on_part_begin(self) -> None:
         if len(self.parts) == self._max_parts:
-            raise MalformedBodyError(f"The form has more than {self._max_parts} parts.")
+            raise MalformedBodyError(
+                f"The form has more than {self._max_parts} parts.",
+                limit=self._max_parts,
+                received=self._max_parts + 1,
+            )
         self.parts.append(Part())
 
     def on_header_field(self, data: bytes, start: int, end: int) -> None:

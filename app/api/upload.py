@@ -85,7 +85,7 @@ async def _in_time(timeout_s: float) -> AsyncIterator[None]:
         async with asyncio.timeout(timeout_s):
             yield
     except TimeoutError as error:
-        raise BodyTimeoutError(f"The body did not arrive within {timeout_s:g} s.") from error
+        raise BodyTimeoutError(f"The body did not arrive within {timeout_s:g} s.", limit=timeout_s) from error
 
 
 async def _data(request: Request, kind: str) -> bytes:
@@ -109,7 +109,9 @@ async def _from_form(request: Request) -> bytes:
     parts = await read_form(request.headers["content-type"], request.stream())
     files = [part for part in parts if part.is_file]
     if len(files) > 1:
-        raise SeveralFilesError(f"The form has {len(files)} files; send one request per picture.")
+        raise SeveralFilesError(
+            f"The form has {len(files)} files; send one request per picture.", limit=1, received=len(files)
+        )
     for part in parts:
         if part.name == FIELD.encode():
             if not part.is_file:

@@ -1,0 +1,359 @@
+"""Clients that send no HTTP, too much of it, or not enough, over real sockets."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import httpx2 as httpx
+import pytest
+import uvicorn
+from conftest import Encode
+from fakes import MODEL, FakeEngine, publish_fake
+
+from app.http_protocol import BODY_GRACE_S, bounded
+from app.main import create_app
+from app.repository import Repository
+from app.settings import Settings
+
+HEADER_TIMEOUT_S = 0.6
+BODY_TIMEOUT_S = 1.0
+LATE_S = 5.0  # the machine may be busy
+
+Connect = Callable[[], socket.socket]
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """A service that has little patience."""
+    repository = Repository(tmp_path_factory.mktemp("impatient"))
+    publish_fake(repository)
+    settings = Settings(
+        model_root=repository.root,
+        model_name=MODEL,
+        header_timeout_s=HEADER_TIMEOUT_S,
+        body_timeout_s=BODY_TIMEOUT_S,
+        max_body_bytes=1_000_000,
+    )
+    listener = socket.create_server(("127.0.0.1", 0))
+    app = create_app(settings, lambda *_: FakeEngine())
+    server = uvicorn.Server(
+        uvicorn.Config(app, http=bounded(settings), log_config=None, ws="none", lifespan="on")
+    )
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    number: int = listener.getsockname()[1]
+    with httpx.Client(base_url=f"http://127.0.0.1:{number}", verify=False) as client:
+        while client.get("/readyz").status_code != 200:
+            time.sleep(0.01)
+    yield number
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def connect(port: int) -> Iterator[Connect]:
+    sockets = []
+
+    def connected() -> socket.socket:
+        sockets.append(socket.create_connection(("127.0.0.1", port), timeout=20))
+        return sockets[-1]
+
+    yield connected
+    for each in sockets:
+        each.close()
+
+
+@contextmanager
+def takes(at_least_s: float, at_most_s: float) -> Iterator[None]:
+    began = time.monotonic()  # a little after the service began to count
+    yield
+    assert at_least_s / 2 <= time.monotonic() - began <= at_most_s + LATE_S
+
+
+def until_closed(client: socket.socket) -> bytes:
+    """What the service sends before it closes the connection."""
+    received = b""
+    try:
+        while data := client.recv(65_536):
+            received += data
+    except ConnectionResetError:
+        pass  # it closed while we were still sending
+    return received
+
+
+def problem_in(answer: bytes) -> dict[str, Any]:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    status = int(head.split()[1])
+    assert b"content-type: application/problem+json" in head.lower()
+    assert b"connection: close" in head.lower()
+    problem: dict[str, Any] = json.loads(body)
+    assert problem["status"] == status
+    assert problem["type"] == f"/docs#{problem['code']}"
+    assert problem["instance"]
+    return problem
+
+
+def assert_still_serving(connect: Connect) -> None:
+    with closing(connect()) as client:
+        client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert until_closed(client).startswith(b"HTTP/1.1 200")
+
+
+# Too much
+
+
+@pytest.mark.parametrize(
+    ("head", "limit"),
+    [
+        (b"GET /livez HTTP/1.1\r\nHost: x\r\n" + b"a: b\r\n" * 101 + b"\r\n", 100),
+        (b"GET /livez HTTP/1.1\r\nHost: x\r\na: " + b"b" * 40_000 + b"\r\n\r\n", 32 * 1024),
+        (b"GET /livez?" + b"b" * 40_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 32 * 1024),
+        (b"POST /predict HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"a: b\r\n" * 200, 100),
+    ],
+    ids=["many headers", "a long header", "a long address", "trailers"],
+)
+def test_more_headers_than_allowed_are_a_431(connect: Connect, head: bytes, limit: int) -> None:
+    client = connect()
+    client.sendall(head)
+    answer = until_closed(client)
+    if b"Transfer" not in head:  # the application may answer the request before its trailers end
+        problem = problem_in(answer)
+        assert (problem["status"], problem["code"], problem["limit"]) == (431, "headers_too_large", limit)
+        assert problem["received"] > limit
+    assert_still_serving(connect)
+
+
+def test_a_header_that_never_ends_is_refused_long_before_it_fills_the_memory(connect: Connect) -> None:
+    client = connect()
+    client.sendall(b"GET /livez HTTP/1.1\r\nendless: ")
+    sent = 0
+    with pytest.raises(OSError, match=r"reset|pipe"):  # noqa: PT012
+        while sent < 50_000_000:
+            sent += client.send(b"x" * 65_536)
+    assert sent < 20_000_000  # most of it in buffers of the two kernels
+
+
+def test_headers_up_to_the_limit_are_fine(connect: Connect) -> None:
+    client = connect()
+    client.sendall(
+        b"GET /livez HTTP/1.1\r\nConnection: close\r\na: "
+        + b"b" * 30_000
+        + b"\r\n"
+        + b"c: d\r\n" * 90
+        + b"\r\n"
+    )
+    assert until_closed(client).startswith(b"HTTP/1.1 200")
+
+
+# Too slow
+
+
+def test_a_silent_connection_is_closed(connect: Connect) -> None:
+    client = connect()
+    with takes(HEADER_TIMEOUT_S, HEADER_TIMEOUT_S):
+        assert until_closed(client) == b""
+
+
+@pytest.mark.parametrize("start", [b"G", b"GET /livez HTTP/1.1\r\n", b"GET /livez HTTP/1.1\r\nHost: x\r\n"])
+def test_headers_that_do_not_end_in_time_are_a_408(connect: Connect, start: bytes) -> None:
+    client = connect()
+    client.sendall(start)
+    with takes(HEADER_TIMEOUT_S, HEADER_TIMEOUT_S):
+        problem = problem_in(until_closed(client))
+    assert (problem["status"], problem["code"], problem["limit"]) == (
+        408,
+        "headers_timeout",
+        HEADER_TIMEOUT_S,
+    )
+
+
+def test_a_byte_now_and_then_wins_no_time(connect: Connect) -> None:
+    client = connect()
+    client.settimeout(0.1)
+    client.sendall(b"GET /livez HTTP/1.1\r\na: ")
+    with takes(HEADER_TIMEOUT_S, HEADER_TIMEOUT_S):
+        received = b""
+        while not received:
+            client.sendall(b"x")
+            try:
+                received = client.recv(65_536)
+            except TimeoutError:
+                continue
+    assert received.startswith(b"HTTP/1.1 408")
+
+
+def test_a_line_break_now_and_then_wins_no_time_either(connect: Connect) -> None:
+    client = connect()
+    client.settimeout(0.1)
+    with takes(HEADER_TIMEOUT_S, HEADER_TIMEOUT_S):
+        closed = False
+        while not closed:
+            try:
+                client.sendall(b"\r\n")
+                closed = client.recv(65_536) == b""
+            except TimeoutError:
+                continue
+            except OSError:
+                closed = True
+
+
+@pytest.mark.parametrize("body", [b"", b"half of the bo"])
+def test_a_body_that_does_not_arrive_in_time_is_a_408(connect: Connect, body: bytes) -> None:
+    client = connect()
+    client.sendall(
+        b"POST /predict HTTP/1.1\r\nContent-Type: image/png\r\nContent-Length: 5000\r\n\r\n" + body
+    )
+    with takes(BODY_TIMEOUT_S, BODY_TIMEOUT_S + BODY_GRACE_S):
+        problem = problem_in(until_closed(client))
+    assert (problem["status"], problem["code"], problem["limit"]) == (408, "body_timeout", BODY_TIMEOUT_S)
+
+
+def test_a_body_that_nobody_reads_keeps_no_connection_open(connect: Connect) -> None:
+    client = connect()
+    client.settimeout(0.2)
+    client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n")
+    with takes(0, BODY_TIMEOUT_S + BODY_GRACE_S):
+        closed = False
+        while not closed:
+            try:
+                client.sendall(b"x")
+                closed = client.recv(65_536) == b""
+            except TimeoutError:
+                continue
+            except OSError:
+                closed = True
+
+
+def test_a_connection_that_is_kept_alive_serves_again(connect: Connect) -> None:
+    client = connect()
+    for _ in range(3):
+        client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert client.recv(65_536).startswith(b"HTTP/1.1 200")
+        time.sleep(HEADER_TIMEOUT_S / 3)
+
+
+def test_requests_sent_at_once_are_answered_one_after_the_other(connect: Connect) -> None:
+    client = connect()
+    client.sendall(b"GET /livez HTTP/1.1\r\n\r\n" * 4 + b"GET /readyz HTTP/1.1\r\nConnection: close\r\n\r\n")
+    assert until_closed(client).count(b"HTTP/1.1 200") == 5
+
+
+def test_an_upload_of_many_pieces_in_time_is_answered(connect: Connect, encode: Encode) -> None:
+    data, client = encode("red"), connect()
+    client.sendall(b"POST /predict HTTP/1.1\r\nContent-Type: image/png\r\nConnection: close\r\n")
+    client.sendall(b"Transfer-Encoding: chunked\r\n\r\n")
+    for byte in data:
+        client.sendall(b"1\r\n%c\r\n" % byte)
+    client.sendall(b"0\r\n\r\n")
+    assert until_closed(client).startswith(b"HTTP/1.1 200")
+
+
+# Not HTTP, or not what it says
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03" + bytes(500),
+        b"\0\xff\xfe garbage\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET /livez HTTP/9.9\r\n\r\n",
+        b"FOO /livez HTTP/1.1\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nContent-Length: 99999999999999999999999999\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nno colon\r\n\r\n",
+    ],
+)
+def test_what_is_no_http_gets_a_400_and_the_connection_closed(connect: Connect, data: bytes) -> None:
+    client = connect()
+    client.sendall(data)
+    problem = problem_in(until_closed(client))
+    assert (problem["status"], problem["code"]) == (400, "malformed_request")
+    assert_still_serving(connect)
+
+
+def test_a_broken_chunk_ends_the_request(connect: Connect) -> None:
+    client = connect()
+    client.sendall(
+        b"POST /predict HTTP/1.1\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n"
+    )
+    assert problem_in(until_closed(client))["status"] == 400
+
+
+def test_a_chunked_body_is_counted_as_it_arrives(connect: Connect) -> None:
+    client = connect()
+    client.sendall(b"POST /predict HTTP/1.1\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n")
+    sent = 0
+    try:
+        while sent < 20_000_000:
+            client.sendall(b"10000\r\n" + bytes(65_536) + b"\r\n")
+            sent += 65_536
+    except OSError:
+        pass
+    assert sent < 15_000_000
+    assert_still_serving(connect)
+
+
+def test_a_client_that_leaves_in_the_middle_harms_nobody(connect: Connect) -> None:
+    for _ in range(20):
+        client = connect()
+        client.sendall(
+            b"POST /predict HTTP/1.1\r\nContent-Type: image/png\r\nContent-Length: 5000\r\n\r\nhalf"
+        )
+        client.close()
+    assert_still_serving(connect)
+
+
+# Forms
+
+
+def post(connect: Connect, content_type: bytes, body: bytes) -> dict[str, Any]:
+    client = connect()
+    head = b"POST /predict HTTP/1.1\r\nConnection: close\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n"
+    client.sendall(head % (content_type, len(body)) + body)
+    return problem_in(until_closed(client))
+
+
+def part(headers: bytes, content: bytes = b"x") -> bytes:
+    return b"--b\r\n" + headers + b"\r\n\r\n" + content + b"\r\n"
+
+
+FILE = b'Content-Disposition: form-data; name="file"; filename="a.png"'
+TEXT = b'Content-Disposition: form-data; name="a"'
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        (b"multipart/form-data", part(FILE) + b"--b--\r\n"),
+        (b"multipart/form-data; boundary=" + b"b" * 300, part(FILE) + b"--b--\r\n"),
+        (b"multipart/form-data; boundary=other", part(FILE) + b"--b--\r\n"),
+        (b"multipart/form-data; boundary=b", part(TEXT) * 5_000 + b"--b--\r\n"),
+        (b"multipart/form-data; boundary=b", part(FILE) * 5_000 + b"--b--\r\n"),
+        (b"multipart/form-data; boundary=b", part(FILE + b"\r\na: b" * 20) + b"--b--\r\n"),
+        (b"multipart/form-data; boundary=b", part(FILE + b"\r\na: " + b"b" * 9_000) + b"--b--\r\n"),
+        (b"multipart/form-data; boundary=b", part(FILE)),
+        (b"multipart/form-data; boundary=b", part(b"a: b") + b"--b--\r\n"),
+        (b"multipart/form-data; boundary=b", b""),
+        (b"multipart/form-data; boundary=b", b"\r\n" * 100_000),
+    ],
+)
+def test_a_form_that_is_none_is_a_400(connect: Connect, content_type: bytes, body: bytes) -> None:
+    assert post(connect, content_type, body)["status"] == 400
+
+
+@pytest.mark.parametrize("charset", [b"undefined", b"punycode", b"idna", b"zlib_codec", b"rot13", b"\xff"])
+def test_no_character_set_is_a_fault_of_the_service(connect: Connect, charset: bytes) -> None:
+    kind = b"multipart/form-data; boundary=b; charset=" + charset
+    body = (
+        part(b'Content-Disposition: form-data; name="f\xffle"; filename="\xff\0.png"')
+        + part(FILE)
+        + b"--b--\r\n"
+    )
+    assert post(connect, kind, body)["status"] in (400, 415)
