@@ -40,8 +40,9 @@ class Budget:
     def of_pictures(cls, pictures: int, shape: Sequence[int]) -> Self:
         """Enough for so many pictures of `shape` as nested lists of numbers, and for what is around them."""
         numbers = math.prod(shape)
-        lists = math.prod(shape[:-1]) + math.prod(shape[:-2]) + 1
-        return cls(pictures * (numbers + lists) + _SPARE, pictures * lists + _SPARE)
+        around = 2  # the list of an image's rows, and an object for its name
+        containers = math.prod(shape[:-1]) + math.prod(shape[:-2]) + around
+        return cls(pictures * (numbers + containers) + _SPARE, pictures * containers + _SPARE)
 
 
 def _integer(digits: str) -> int | float:
