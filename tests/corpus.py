@@ -349,10 +349,17 @@ REFUSED: Final[dict[str, tuple[Make, str]]] = {
 }
 
 
+# Refused before anybody looks for a picture in them.
+UPLOADS: Final[dict[str, tuple[Make, str]]] = {
+    "empty": (lambda: b"", "empty_file"),
+    "too-many-bytes": (lambda: bytes(20 * 1024 * 1024 + 1), "body_too_large"),
+}
+
+
 @cache
 def sample(name: str) -> bytes:
     """The file of that name."""
-    return GOOD[name].make() if name in GOOD else REFUSED[name][0]()
+    return GOOD[name].make() if name in GOOD else (REFUSED | UPLOADS)[name][0]()
 
 
 def mutated(data: bytes, random: np.random.Generator) -> bytes:
