@@ -18,7 +18,6 @@ _PLACES: Final[Mapping[str, Mapping[str, str]]] = {
 }
 _NOT_FOUND: Final = errors.UnknownModelError("Request for unknown model: 'resnet50' is not found")
 _LOADING: Final = errors.NotReadyError("The model resnet18-cifar10 is being loaded.")
-_UNSUPPORTED: Final = errors.UnsupportedOperationError("Models are not loaded and unloaded over HTTP here.")
 _TENSOR: Final = {
     "name": pictures.ENCODED,
     "shape": [1],
@@ -129,10 +128,10 @@ _add(
     {"requestBody": {**protocol_docs.body("May be empty.", {"ready": {"ready": True}}), "required": False}},
 )
 for _action in ("load", "unload"):
-    _add(
-        "POST",
+    # Not in the description of what is offered, since it is not.
+    router.add_api_route(
         f"/v2/repository/models/{{name:segment}}/{_action}",
         oip.manage,
-        f"{_action} a model (refused)",
-        protocol_docs.answers({}, _UNSUPPORTED),
+        methods=["POST"],
+        include_in_schema=False,
     )

@@ -18,8 +18,10 @@ _OBJECT: Final = {"type": "object"}
 def answers(examples: Mapping[str, Any], *errors: ServiceError) -> dict[int | str, dict[str, Any]]:
     """The responses of an operation: examples of the good one by name, and every error that it may give."""
     shown = {name: {"value": value} for name, value in examples.items()}
+    is_list = any(isinstance(value, list) for value in examples.values())
+    schema = {"type": "array", "items": _OBJECT} if is_list else _OBJECT
     found: dict[int | str, dict[str, Any]] = {
-        200: {"description": "OK", "content": {JSON: {"schema": _OBJECT, "examples": shown}}}
+        200: {"description": "OK", "content": {JSON: {"schema": schema, "examples": shown}}}
     }
     for error in errors:
         status = problems.status_of(error)
