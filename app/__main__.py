@@ -22,7 +22,7 @@ from uvicorn.config import LOGGING_CONFIG
 from app import http_protocol
 from app.errors import SettingsError
 from app.main import CANNOT_START, create_app
-from app.settings import PREFIX, Settings
+from app.settings import PREFIX, Settings, add_options
 
 _LOG: Final = logging.getLogger("app")
 _BACKLOG: Final = 2048
@@ -55,7 +55,15 @@ class DrainServer(uvicorn.Server):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs until a signal comes; 0 after an orderly end, 2 if the service cannot start."""
+    """Runs until a signal comes; 0 after an orderly end, 2 if the service cannot start.
+
+    `classify` is a command of its own, with other options and exit codes: see `app.classify`.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["classify"]:
+        from app import classify
+
+        return classify.main(arguments[1:])
     given = vars(_parser().parse_args(arguments))
     given.pop("command")
     try:
@@ -88,19 +96,18 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m app",
-        description="Serve an image classifier over HTTP.",
+        description="Serve an image classifier over HTTP, or classify files and folders: "
+        "python -m app classify --help.",
         epilog=f"Every option can also be set in the environment: --max-pixels as {PREFIX}MAX_PIXELS.",
     )
     parser.add_argument(
-        "command", nargs="?", choices=["serve"], default="serve", help="what to do (default: serve)"
+        "command",
+        nargs="?",
+        choices=["serve", "classify"],
+        default="serve",
+        help="what to do; the options below are those of serve (default: serve)",
     )
-    for name, field in Settings.model_fields.items():
-        parser.add_argument(
-            "--" + name.replace("_", "-"),
-            metavar="X",
-            default=argparse.SUPPRESS,
-            help=f"{field.description} (default: {field.default})",
-        )
+    add_options(parser.add_argument, Settings.model_fields)
     return parser
 
 

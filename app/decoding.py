@@ -5,15 +5,18 @@ more would only hold more decoded pictures in memory at the same time.
 """
 
 import asyncio
+import os
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Protocol
+from typing import Protocol, Self
 
 from app import imaging
 from app.errors import OverloadedError
 from app.geometry import DEFAULT_FIT, Fit
-from app.imaging import Picture
+from app.imaging import Limits, Picture
+from app.picture_formats import FORMATS, TIFF
+from app.settings import Settings
 
 
 class Decode(Protocol):
@@ -35,6 +38,22 @@ class Decoder:
         self._lock = threading.Lock()
         self._pictures = 0
         self._bytes = 0
+
+    @classmethod
+    def configured(cls, settings: Settings) -> Self:
+        """With the threads, the queue and the limits that the settings ask for."""
+        limits = Limits(
+            settings.max_pixels,
+            settings.max_side_pixels,
+            settings.max_jpeg_scans,
+            formats=FORMATS + ((TIFF,) if settings.accept_tiff else ()),
+        )
+        return cls(
+            settings.decode_threads or len(os.sched_getaffinity(0)),
+            max_pictures=settings.queue_pictures,
+            max_bytes=settings.queue_bytes,
+            decode=partial(imaging.decode, limits=limits),
+        )
 
     async def decode(self, data: bytes, size: tuple[int, int], fit: Fit = DEFAULT_FIT) -> Picture:
         """See `imaging.decode`. A caller that is cancelled before its turn costs nothing more.

@@ -32,6 +32,7 @@
     ├── ProtocolError                a request that TensorFlow Serving or Open Inference Protocol refuses
     │   ├── UnknownModelError
     │   └── UnsupportedOperationError
+    ├── FileError                    a file or folder that a command cannot use
     ├── UnavailableError             true now, perhaps not in a moment
     │   ├── NotReadyError
     │   └── OverloadedError
@@ -180,6 +181,10 @@ class UnknownModelError(ProtocolError):
 
 class UnsupportedOperationError(ProtocolError):
     code = "unsupported_operation"
+
+
+class FileError(ServiceError):
+    code = "file_error"
 
 
 class UnavailableError(ServiceError):

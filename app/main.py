@@ -5,23 +5,19 @@
 
 import asyncio
 import logging
-import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 from typing import Any, Final
 
 from fastapi import FastAPI
 
-from app import __version__, engines, imaging
+from app import __version__, engines
 from app.api import batch, docs, health, oip_routes, predict, problems, tfserving_routes
 from app.api.limits import BodyLimit
 from app.api.request_id import RequestId
 from app.decoding import Decoder
 from app.errors import ServiceError, SettingsError
-from app.imaging import Limits
-from app.picture_formats import FORMATS, TIFF
 from app.serving import Choose, Serving
 from app.settings import Settings
 
@@ -67,18 +63,7 @@ def create_app(settings: Settings | None = None, choose: Choose = engines.choose
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     serving = app.state.serving = Serving(settings, app.state.choose)
-    limits = Limits(
-        settings.max_pixels,
-        settings.max_side_pixels,
-        settings.max_jpeg_scans,
-        formats=FORMATS + ((TIFF,) if settings.accept_tiff else ()),
-    )
-    decoder = app.state.decoder = Decoder(
-        settings.decode_threads or len(os.sched_getaffinity(0)),
-        max_pictures=settings.queue_pictures,
-        max_bytes=settings.queue_bytes,
-        decode=partial(imaging.decode, limits=limits),
-    )
+    decoder = app.state.decoder = Decoder.configured(settings)
     starting = asyncio.create_task(_start(serving))
     try:
         yield

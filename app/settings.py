@@ -2,7 +2,8 @@
 
 import difflib
 import os
-from collections.abc import Mapping
+from argparse import SUPPRESS
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -33,9 +34,9 @@ class Settings(BaseSettings):
     ] = "info"
 
     model_root: Annotated[Path, Field(description="folder that holds the models")] = Path("model")
-    model_name: Annotated[str, Field(description="model to serve")] = "resnet18-cifar10"
+    model_name: Annotated[str, Field(description="name of the model")] = "resnet18-cifar10"
     model_version: Annotated[
-        Literal["latest"] | PositiveInt, Field(description="version to serve, a number or latest")
+        Literal["latest"] | PositiveInt, Field(description="version of the model, a number or latest")
     ] = "latest"
 
     engine: Annotated[str, Field(description="what runs the model")] = "auto"
@@ -54,7 +55,9 @@ class Settings(BaseSettings):
     header_timeout_s: Annotated[
         PositiveFloat, Field(description="time for address and headers to arrive")
     ] = 10.0
-    max_body_bytes: Annotated[PositiveInt, Field(description="longest request body")] = 20 * 1024 * 1024
+    max_body_bytes: Annotated[
+        PositiveInt, Field(description="longest request body, or file with a picture")
+    ] = 20 * 1024 * 1024
     max_upload_files: Annotated[
         PositiveInt, Field(description="files in one request with several pictures")
     ] = 100
@@ -100,6 +103,18 @@ class Settings(BaseSettings):
             return cls(**given)
         except ValidationError as error:
             raise SettingsError(_complaint(error)) from error
+
+
+def add_options(add_argument: Callable[..., object], names: Iterable[str]) -> None:
+    """Gives a command an option for each of these settings; what it parses holds those that were given."""
+    for name in names:
+        field = Settings.model_fields[name]
+        add_argument(
+            "--" + name.replace("_", "-"),
+            metavar="X",
+            default=SUPPRESS,
+            help=f"{field.description} (default: {field.default})",
+        )
 
 
 def _complaint(error: ValidationError) -> str:

@@ -14,8 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # A module may import only what stands on a line below its own, or what lies in its own package.
 LAYERS = (
     ("app.__main__",),
-    ("app.http_protocol", "app.main"),
-    ("app.api",),
+    ("app.classify", "app.http_protocol", "app.main"),
+    ("app.api", "app.results"),
     ("app.classification",),
     ("app.serving",),
     ("app.batching", "app.decoding", "app.golden"),
@@ -23,7 +23,8 @@ LAYERS = (
     ("app.imaging",),
     ("app.colour", "app.geometry", "app.picture_formats", "app.picture_structure"),
     ("app.manifest",),
-    ("app.settings",),
+    ("app.parquet",),
+    ("app.cores", "app.folder", "app.rows", "app.settings"),
     ("app.errors",),
 )
 OPEN_TO_TRAINING = {

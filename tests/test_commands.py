@@ -90,9 +90,10 @@ def options_of(*program: str) -> frozenset[str]:
     ("spoken", "program"),
     [
         (r"python training/train\.py|make train", ("training/train.py",)),
-        (r"python -m app|make serve", ("-m", "app")),
+        (r"python -m app(?! classify)|make serve", ("-m", "app")),
+        (r"python -m app classify", ("-m", "app", "classify")),
     ],
-    ids=["train", "serve"],
+    ids=["train", "serve", "classify"],
 )
 def test_options_in_documents_exist(document: Path, spoken: str, program: tuple[str, ...]) -> None:
     for command in commands(document):

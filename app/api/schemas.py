@@ -26,7 +26,7 @@ CLASSIFICATION: Final[dict[str, Any]] = {
     "class_id": 3,
     "probability": 0.9731,
     "probabilities": PROBABILITIES,
-    "model": {"name": "resnet18-cifar10", "version": "1", "engine": "tensorflow"},
+    "model": {"name": "resnet18-cifar10", "version": "1", "engine": "tensorflow", "precision": "float32"},
     "image": {"format": "JPEG", "width": 451, "height": 300, "notes": []},
 }
 
@@ -46,6 +46,7 @@ class ModelReference(BaseModel):
     name: str
     version: str
     engine: Annotated[str, Field(description="the library that ran the model")]
+    precision: Annotated[str, Field(description="what it computed in: float32, bfloat16 or int8")]
 
 
 class ImageDescription(BaseModel):
@@ -101,6 +102,7 @@ class Classification(BaseModel):
                 name=model.manifest.name,
                 version=str(model.manifest.version),
                 engine=model.engine.name,
+                precision=model.engine.precision,
             ),
             image=ImageDescription(
                 format=picture.format, width=picture.width, height=picture.height, notes=picture.notes
