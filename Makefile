@@ -11,7 +11,7 @@ CHECKED := app training tests
 COMPILE := $(BIN)/uv --no-config pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--only-binary :all: --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" pyproject.toml
 
-.PHONY: help install serve train test check fix lock
+.PHONY: help install serve train test fuzz check fix lock
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -26,6 +26,9 @@ train: install ## train ResNet18 on CIFAR-10 and publish the next version under 
 
 test: install ## run the tests; options for pytest in ARGS="..."
 	$(PYTHON) -m pytest $(ARGS)
+
+fuzz: install ## look for pictures that break the decoder; a minute, or FUZZ_SECONDS=600
+	$(PYTHON) tests/fuzz_decode.py -max_total_time=$(or $(FUZZ_SECONDS),60)
 
 check: install ## lint, format and types, changing nothing
 	$(BIN)/ruff check --no-cache .
