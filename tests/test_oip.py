@@ -1,33 +1,35 @@
+import asyncio
 import base64
 import gzip
 import json
 import struct
 import subprocess
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any
 
 import httpx2 as httpx
+import hypothesis
 import numpy as np
 import pytest
 import tritonclient.http as triton
 from conftest import Encode
 from documented import Refusal, curl_lines, refusals, request_examples
 from fakes import CARD, MODEL, FakeEngine, publish_fake, strongest_colour
+from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
-from app.api import oip_binary
+from app.api import oip_binary, pictures
 from app.api.oip_request import Contract
-from app.errors import ProtocolError
+from app.errors import MalformedBodyError, ProtocolError
 from app.main import create_app
 from app.manifest import Manifest
 from app.repository import Repository
-from app.serving import Serving
 from app.settings import Settings
 
 ServingWith = Callable[[Settings, FakeEngine], AbstractContextManager[httpx.Client]]
@@ -428,7 +430,7 @@ def test_an_overload_is_a_503_that_says_when_to_come_back(
             done, waiting = wait(asked, return_when="FIRST_COMPLETED", timeout=10)
             engine.gate.set()
         answer = done.pop().result()
-        assert "pictures wait for the model" in refused(answer, 503)
+        assert "at most 4 may" in refused(answer, 503)
         assert int(answer.headers["retry-after"]) >= 1
         assert any(one.result().status_code == 200 for one in waiting)
 
@@ -445,19 +447,28 @@ def test_an_answer_that_would_come_too_late_is_a_504(settings: Settings, serving
 # Before and after
 
 
-def asgi_client(settings: Settings, serving: Serving) -> httpx.AsyncClient:
-    """A client of an application in which nothing starts by itself."""
-    app = create_app(settings)
-    app.state.serving, app.state.decoder = serving, None
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test")
+@asynccontextmanager
+async def started(settings: Settings, engine: FakeEngine) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient]]:
+    """An application that has started, but not necessarily loaded its model, and a client of it."""
+    app = create_app(settings, lambda *_: engine)
+    transport = httpx.ASGITransport(app=app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://test") as own,
+    ):
+        try:
+            yield app, own
+        finally:
+            engine.gate.set()
 
 
 @pytest.mark.anyio
 async def test_a_service_without_a_model_yet_is_alive_and_says_that_it_is_not_ready(
     settings: Settings,
 ) -> None:
-    serving = Serving(settings, lambda *_: FakeEngine())
-    async with asgi_client(settings, serving) as own:
+    engine = FakeEngine()
+    engine.gate.clear()
+    async with started(settings, engine) as (_, own):
         assert (await own.get("/v2/health/live")).status_code == 200
         for path in ("/v2/health/ready", f"/v2/models/{MODEL}/ready", f"/v2/models/{MODEL}"):
             assert "is being loaded" in refused(await own.get(path), 503)
@@ -467,22 +478,20 @@ async def test_a_service_without_a_model_yet_is_alive_and_says_that_it_is_not_re
         (state,) = (await own.get(f"/v1/models/{MODEL}")).json()["model_version_status"]
         assert (state["version"], state["state"]) == ("1", "LOADING")
         assert (await own.post("/v2/repository/index")).json()[0]["state"] == "UNAVAILABLE"
-    await serving.close()
 
 
 @pytest.mark.anyio
 async def test_a_service_that_shuts_down_is_not_ready_but_answers(settings: Settings) -> None:
-    serving = Serving(settings, lambda *_: FakeEngine())
-    await serving.start()
-    serving.drain()
-    async with asgi_client(settings, serving) as own:
+    async with started(settings, FakeEngine()) as (app, own):
+        while (await own.get("/v2/health/ready")).status_code != 200:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        app.state.serving.drain()
         for path in ("/v2/health/ready", f"/v2/models/{MODEL}/ready"):
             assert "shutting down" in refused(await own.get(path), 503)
         (state,) = (await own.get(f"/v1/models/{MODEL}")).json()["model_version_status"]
         assert state["state"] == "UNLOADING"
         body = json.dumps({"inputs": [pixels_input(random_pixels(1))]})
         assert (await own.post(INFER, content=body)).status_code == 200
-    await serving.close()
 
 
 anything = st.recursive(
@@ -510,7 +519,19 @@ documents = st.fixed_dictionaries(
 )
 
 
+@given(documents, st.none() | st.integers(-1, 200))
+def test_whatever_is_read_is_refused_or_makes_pictures(document: Any, length: int | None) -> None:
+    manifest = Manifest.model_construct(**dict(CARD), name=MODEL, version=1)
+    header = None if length is None else str(length)
+    try:
+        read = Contract(manifest, 4).parse(json.dumps(document).encode(), header)
+    except (MalformedBodyError, ProtocolError):
+        return
+    assert 1 <= pictures.count(read.pictures) <= 4
+
+
 def test_no_json_whatsoever_is_a_fault(client: httpx.Client) -> None:
+    @hypothesis.settings(max_examples=30)
     @given(documents, st.none() | st.integers(-1, 200))
     def check(document: Any, length: int | None) -> None:
         headers = {} if length is None else {LENGTH: str(length)}

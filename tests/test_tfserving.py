@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import httpx2 as httpx
+import hypothesis
 import numpy as np
 import pytest
 from conftest import Encode
@@ -18,6 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from app.api import tfserving_request
+from app.api.json_document import Budget
+from app.errors import MalformedBodyError, ProtocolError
 from app.settings import Settings
 
 ServingWith = Callable[[Settings, FakeEngine], AbstractContextManager[httpx.Client]]
@@ -383,8 +387,19 @@ documents = st.dictionaries(
 )
 
 
+@pytest.mark.parametrize("parse", [tfserving_request.predict, tfserving_request.classify])
+def test_whatever_is_read_is_refused(parse: Callable[..., object]) -> None:
+    @given(documents)
+    def check(document: Any) -> None:
+        with pytest.raises((MalformedBodyError, ProtocolError)):
+            parse(json.dumps(document).encode(), (32, 32, 3), Budget(1000, 1000))
+
+    check()
+
+
 @pytest.mark.parametrize("path", [PREDICT, CLASSIFY])
 def test_no_json_whatsoever_is_more_than_a_bad_request(client: httpx.Client, path: str) -> None:
+    @hypothesis.settings(max_examples=30)
     @given(documents)
     def check(document: Any) -> None:
         refused(client.post(path, content=json.dumps(document)))
@@ -393,6 +408,7 @@ def test_no_json_whatsoever_is_more_than_a_bad_request(client: httpx.Client, pat
 
 
 def test_no_bytes_whatsoever_are_more_than_a_bad_request(client: httpx.Client) -> None:
+    @hypothesis.settings(max_examples=30)
     @given(st.binary(max_size=200))
     def check(body: bytes) -> None:
         refused(client.post(PREDICT, content=body))
