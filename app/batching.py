@@ -100,6 +100,11 @@ class Batcher:
         return self._queued
 
     @property
+    def wait_s(self) -> float:
+        """How long it takes until all of them are taken, judged by the latest batches."""
+        return self._seconds_per_picture * self._queued
+
+    @property
     def alive(self) -> bool:
         """Whether what is submitted now will be looked at."""
         return self._thread.is_alive() and not self._closing
@@ -137,7 +142,7 @@ class Batcher:
                 raise OverloadedError(
                     f"{self._queued} pictures wait for the model and at most {self._max_queued} may; this "
                     f"request adds {len(job.images)}.",
-                    retry_after_s=self._seconds_per_picture * self._queued,
+                    retry_after_s=self.wait_s,
                 )
             self._jobs.append(job)
             self._queued += len(job.images)

@@ -9,14 +9,18 @@ import os
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Protocol, Self
+from time import perf_counter
+from typing import Final, Protocol, Self
 
 from app import imaging
-from app.errors import OverloadedError
+from app.errors import OverloadedError, PictureError
 from app.geometry import DEFAULT_FIT, Fit
 from app.imaging import Limits, Picture
+from app.metrics import Metrics
 from app.picture_formats import FORMATS, TIFF
 from app.settings import Settings
+
+_SMOOTHING: Final = 0.2  # weight of the newest picture in the average time
 
 
 class Decode(Protocol):
@@ -29,18 +33,27 @@ class Decoder:
     """A thread pool for `decode`. Belongs to one event loop."""
 
     def __init__(
-        self, threads: int, *, max_pictures: int, max_bytes: int, decode: Decode = imaging.decode
+        self,
+        threads: int,
+        *,
+        max_pictures: int,
+        max_bytes: int,
+        decode: Decode = imaging.decode,
+        metrics: Metrics | None = None,
     ) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._threads = threads
         self._decode = decode
+        self._metrics = metrics or Metrics()
         self._max_pictures = max_pictures
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._pictures = 0
         self._bytes = 0
+        self._seconds_per_picture = 0.0
 
     @classmethod
-    def configured(cls, settings: Settings) -> Self:
+    def configured(cls, settings: Settings, metrics: Metrics | None = None) -> Self:
         """With the threads, the queue and the limits that the settings ask for."""
         limits = Limits(
             settings.max_pixels,
@@ -53,7 +66,18 @@ class Decoder:
             max_pictures=settings.queue_pictures,
             max_bytes=settings.queue_bytes,
             decode=partial(imaging.decode, limits=limits),
+            metrics=metrics,
         )
+
+    @property
+    def waiting(self) -> int:
+        """Pictures that wait for a thread or are in one."""
+        return self._pictures
+
+    @property
+    def wait_s(self) -> float:
+        """How long it takes until these are done, judged by the latest ones."""
+        return self._seconds_per_picture * self._pictures / self._threads
 
     async def decode(self, data: bytes, size: tuple[int, int], fit: Fit = DEFAULT_FIT) -> Picture:
         """See `imaging.decode`. A caller that is cancelled before its turn costs nothing more.
@@ -63,18 +87,35 @@ class Decoder:
             OverloadedError: too many pictures or bytes are waiting already.
         """
         self._admit(len(data))
-        future = self._pool.submit(self._decode, data, size=size, fit=fit)
+        began = perf_counter()
+        future = self._pool.submit(self._timed, data, size, fit)
         # Not when the caller leaves: a decode that has begun holds its memory until its thread is done with
         # it.
         future.add_done_callback(partial(self._release, len(data)))
-        return await asyncio.wrap_future(future)
+        try:
+            picture = await asyncio.wrap_future(future)
+        except PictureError as error:
+            self._metrics.picture_refusals.labels(error.code).inc()
+            raise
+        self._metrics.took("decode", perf_counter() - began)
+        return picture
+
+    def _timed(self, data: bytes, size: tuple[int, int], fit: Fit) -> Picture:
+        began = perf_counter()
+        try:
+            return self._decode(data, size=size, fit=fit)
+        finally:
+            spent_s = perf_counter() - began
+            with self._lock:
+                self._seconds_per_picture += _SMOOTHING * (spent_s - self._seconds_per_picture)
 
     def _admit(self, size_bytes: int) -> None:
         with self._lock:
             if self._pictures >= self._max_pictures or self._bytes + size_bytes > self._max_bytes:
                 raise OverloadedError(
                     f"{self._pictures} pictures of {self._bytes:,} bytes together wait to be decoded; at "
-                    f"most {self._max_pictures} pictures and {self._max_bytes:,} bytes may."
+                    f"most {self._max_pictures} pictures and {self._max_bytes:,} bytes may.",
+                    retry_after_s=self.wait_s,
                 )
             self._pictures += 1
             self._bytes += size_bytes

@@ -13,11 +13,15 @@ from typing import Any, Final
 from fastapi import FastAPI
 
 from app import __version__, engines
-from app.api import batch, docs, health, oip_routes, predict, problems, tfserving_routes
+from app.api import batch, docs, health, metrics, oip_routes, predict, problems, tfserving_routes
+from app.api.admission import Admission
+from app.api.draining import Draining
 from app.api.limits import BodyLimit
+from app.api.observation import Observation
 from app.api.request_id import RequestId
 from app.decoding import Decoder
 from app.errors import ServiceError, SettingsError
+from app.metrics import Metrics
 from app.serving import Choose, Serving
 from app.settings import Settings
 
@@ -44,26 +48,36 @@ def create_app(settings: Settings | None = None, choose: Choose = engines.choose
     )
     app.state.settings = settings
     app.state.choose = choose
-    for router in (predict.router, batch.router, health.router, docs.router):
+    app.state.metrics = Metrics()
+    for router in (predict.router, batch.router, health.router, metrics.router, docs.router):
         app.include_router(router)
     app.include_router(tfserving_routes.router)
     app.include_router(oip_routes.router)
     problems.install(app)
-    app.add_middleware(tfserving_routes.FoldedCase)
+    _guard(app, settings)
+    return app
+
+
+def _guard(app: FastAPI, settings: Settings) -> None:
+    """What stands in front of every route; the last one added sees a request first."""
     app.add_middleware(
         BodyLimit,
         max_bytes=settings.max_body_bytes,
         exceptions={batch.PATH: settings.max_upload_bytes},
     )
+    app.add_middleware(Admission, settings=settings, metrics=app.state.metrics)
+    app.add_middleware(Observation, metrics=app.state.metrics)
+    app.add_middleware(tfserving_routes.FoldedCase)
+    app.add_middleware(Draining)
     app.add_middleware(RequestId)
-    return app
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
-    serving = app.state.serving = Serving(settings, app.state.choose)
-    decoder = app.state.decoder = Decoder.configured(settings)
+    serving = app.state.serving = Serving(settings, app.state.choose, app.state.metrics)
+    decoder = app.state.decoder = Decoder.configured(settings, app.state.metrics)
+    metrics.watch(app.state.metrics, serving, decoder)
     starting = asyncio.create_task(_start(serving))
     try:
         yield

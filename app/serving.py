@@ -18,6 +18,7 @@ from app.batching import Batcher, Result
 from app.engines import Engine, Prediction
 from app.errors import EngineError, GoldenError, NotReadyError, ServiceError
 from app.manifest import GOLDEN_NAME, Manifest
+from app.metrics import Metrics
 from app.repository import Repository, Version
 from app.settings import Settings
 
@@ -38,9 +39,12 @@ class State(StrEnum):
 class Model:
     """One version with its engine and its queue."""
 
-    def __init__(self, version: Version, engine: Engine, *, max_batch: int, max_queued: int) -> None:
+    def __init__(
+        self, version: Version, engine: Engine, *, max_batch: int, max_queued: int, metrics: Metrics
+    ) -> None:
         self.version = version
         self.engine = engine
+        self._metrics = metrics
         self._batcher = Batcher(self._run, max_batch=max_batch, max_queued=max_queued)
         self._in_flight = 0
         self._idle = asyncio.Event()
@@ -59,6 +63,16 @@ class Model:
     def alive(self) -> bool:
         """Whether its engine still answers."""
         return self._batcher.alive
+
+    @property
+    def queued(self) -> int:
+        """Pictures that wait for the engine."""
+        return self._batcher.queued
+
+    @property
+    def wait_s(self) -> float:
+        """How long it takes until the engine has taken these."""
+        return self._batcher.wait_s
 
     @property
     def in_flight(self) -> int:
@@ -84,7 +98,11 @@ class Model:
             OverloadedError: too many pictures are waiting.
             EngineError: the engine failed, or what it gave is no distribution over the classes.
         """
-        return await self._batcher.predict(images)
+        result = await self._batcher.predict(images)
+        self._metrics.took("queue", result.queued_s)
+        self._metrics.took("infer", result.infer_s)
+        self._metrics.predicted(self.manifest.class_names, result.prediction.probabilities)
+        return result
 
     async def close(self) -> None:
         """Waits for the requests that hold it, then gives the engine back."""
@@ -102,6 +120,7 @@ class Model:
             )
 
     def _run(self, images: NDArray[np.uint8]) -> Prediction:
+        self._metrics.batch_pictures.observe(len(images))
         prediction = self.engine.predict(images)
         _check(prediction, (len(images), len(self.manifest.class_names)))
         return prediction
@@ -113,9 +132,12 @@ class Serving:
     Belongs to one event loop; models are loaded in a thread, so the loop answers meanwhile.
     """
 
-    def __init__(self, settings: Settings, choose: Choose = engines.choose) -> None:
+    def __init__(
+        self, settings: Settings, choose: Choose = engines.choose, metrics: Metrics | None = None
+    ) -> None:
         self._settings = settings
         self._choose = choose
+        self._metrics = metrics or Metrics()
         self._repository = Repository(settings.model_root)
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
         self._live: Model | None = None
@@ -203,7 +225,13 @@ class Serving:
             ) from error
         took_s = perf_counter() - began
         _LOG.info("%s is loaded on %s (%s) after %.1f s.", version, engine.name, engine.precision, took_s)
-        return Model(version, engine, max_batch=max_batch, max_queued=settings.queue_pictures)
+        return Model(
+            version,
+            engine,
+            max_batch=max_batch,
+            max_queued=settings.queue_pictures,
+            metrics=self._metrics,
+        )
 
 
 @contextmanager

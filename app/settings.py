@@ -80,6 +80,9 @@ class Settings(BaseSettings):
     queue_bytes: Annotated[PositiveInt, Field(description="encoded bytes waiting for a decoder")] = (
         256 * 1024 * 1024
     )
+    max_requests_in_flight: Annotated[
+        PositiveInt, Field(description="requests to classify that are received or answered at once")
+    ] = 512
     request_timeout_s: Annotated[
         PositiveFloat, Field(description="time for an answer once the body is read")
     ] = 30.0

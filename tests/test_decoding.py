@@ -107,3 +107,17 @@ async def test_a_broken_picture_costs_the_next_nothing(decoder: Decoder, slow: S
         with pytest.raises(BrokenPictureError):
             await decoder.decode(b"broken", SIZE)
         assert (await decoder.decode(b"good", SIZE)).format == "PNG"
+
+
+async def test_the_wait_that_is_announced_grows_with_what_waits(decoder: Decoder, slow: SlowDecode) -> None:
+    first = start(decoder, b"first")
+    await asyncio.sleep(0.05)
+    slow.gate.set()
+    await asyncio.gather(*first)
+    slow.gate.clear()
+    assert (decoder.waiting, decoder.wait_s) == (0, 0)
+    waiting = start(decoder, b"1", b"2", b"3")
+    await asyncio.sleep(0)
+    assert (decoder.waiting, decoder.wait_s > 3 * 0.2 * 0.04) == (3, True)
+    slow.gate.set()
+    await asyncio.gather(*waiting)

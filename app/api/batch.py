@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request, Response
 
 from app import errors
 from app.api import parameters, problems, schemas, upload
+from app.api.deadline import PARAMETER as TIMEOUT
 from app.api.deadline import deadline
 from app.api.dependencies import Decoder, Serving, Settings
 from app.api.schemas import BatchResult, PlacedClassification, PlacedProblem
@@ -82,7 +83,7 @@ _ANSWERS: Final = schemas.documented("a cat and a broken file", _RESULT) | probl
     response_model=BatchResult,
     responses=_ANSWERS,
     openapi_extra={
-        "parameters": [parameters.TOP_K, parameters.FIT],
+        "parameters": [parameters.TOP_K, parameters.FIT, TIMEOUT],
         "requestBody": _REQUEST_BODY,
         "x-codeSamples": _SAMPLES,
     },
@@ -107,7 +108,7 @@ async def predict_batch(request: Request, serving: Serving, decoder: Decoder, se
             max_bytes=settings.max_body_bytes,
             request_id=problems.request_id_of(request),
         )
-        async with deadline(settings.request_timeout_s):
+        async with deadline(request, settings):
             results = await _each(files, answer)
         failed = sum(isinstance(result, PlacedProblem) for result in results)
         body = BatchResult(results=results, succeeded=len(results) - failed, failed=failed).model_dump_json()

@@ -88,7 +88,7 @@ async def infer(request: Request, serving: Serving, decoder: Decoder, settings: 
         data = await body.read(request, settings.body_timeout_s)
         header = request.headers.get(oip_binary.HEADER)
         parse = partial(Contract(model.manifest, settings.queue_pictures).parse, header=header)
-        async with deadline(settings.request_timeout_s):
+        async with deadline(request, settings):
             asked = await body.parsed(request, data, settings, parse)
             prediction = await pictures.answer(asked.pictures, model, decoder, settings)
         response = oip_response.infer(asked, prediction, model.manifest)

@@ -1,6 +1,5 @@
 """`POST /predict`: one picture in, the probability of every class out."""
 
-import asyncio
 from time import perf_counter
 from typing import Any, Final
 
@@ -8,10 +7,11 @@ from fastapi import APIRouter, Request, Response
 
 from app import errors
 from app.api import parameters, problems, schemas, upload
+from app.api.deadline import PARAMETER as TIMEOUT
+from app.api.deadline import deadline
 from app.api.dependencies import Decoder, Serving, Settings
 from app.api.schemas import Classification
 from app.classification import classify
-from app.errors import DeadlineError
 
 router = APIRouter(tags=["predict"])
 
@@ -70,7 +70,7 @@ _ANSWERS: Final = schemas.documented("a cat", schemas.CLASSIFICATION) | problems
     response_model=Classification,
     responses=_ANSWERS,
     openapi_extra={
-        "parameters": [parameters.TOP_K, parameters.FIT],
+        "parameters": [parameters.TOP_K, parameters.FIT, TIMEOUT],
         "requestBody": _REQUEST_BODY,
         "x-codeSamples": _SAMPLES,
     },
@@ -88,11 +88,8 @@ async def predict(request: Request, serving: Serving, decoder: Decoder, settings
         fit = parameters.fit(request)
         data = await upload.read_picture(request, settings.body_timeout_s)
         arrived = perf_counter()
-        try:
-            async with asyncio.timeout(settings.request_timeout_s):
-                classified = await classify(data, model, decoder, fit)
-        except TimeoutError as error:
-            raise DeadlineError(f"There was no answer within {settings.request_timeout_s:g} s.") from error
+        async with deadline(request, settings):
+            classified = await classify(data, model, decoder, fit)
         body = Classification.of(classified, top_k).model_dump_json()
         spent_s = {
             "read": arrived - began,

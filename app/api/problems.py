@@ -41,6 +41,8 @@ STATUS: Final[Mapping[type[ServiceError], HTTPStatus]] = {
     errors.DeadlineError: HTTPStatus.GATEWAY_TIMEOUT,
 }
 _REQUEST_ID_EXAMPLE: Final = "6f1c2a9be2d84f7d9a55c4d0a7a1e3b2"
+_CLIENT_LEFT: Final = "client_disconnected"
+_CLIENT_LEFT_STATUS: Final = 499
 # After these the rest of the body is not worth reading.
 _CLOSING: Final = (errors.BodyTooLargeError, errors.BodyTimeoutError)
 
@@ -162,8 +164,10 @@ async def _on_invalid_request(request: Request, error: RequestValidationError) -
     return response(invalid, request)
 
 
-async def _on_disconnect(_request: Request, _error: Exception) -> Response:
-    return Response(status_code=HTTPStatus.BAD_REQUEST)  # nobody is there to read it
+async def _on_disconnect(request: Request, _error: Exception) -> Response:
+    """Nobody is there to read it; the status is what proxies write into their logs for this."""
+    request.state.problem_code = _CLIENT_LEFT
+    return Response(status_code=_CLIENT_LEFT_STATUS)
 
 
 async def _on_fault(request: Request, _error: Exception) -> Response:
@@ -185,6 +189,7 @@ def _rendered(
     headers: Mapping[str, str],
     **extensions: float | None,
 ) -> Response:
+    request.state.problem_code = code  # for what counts and logs requests
     if _ERROR_MEMBER.match(request.scope["path"]):
         body, kind = json.dumps({"error": detail}), "application/json"
     else:

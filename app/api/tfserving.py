@@ -89,7 +89,7 @@ async def _answered(
     size = model.manifest.input
     shape = (size.height, size.width, size.channels)
     budget = Budget.of_pictures(settings.queue_pictures, shape)
-    async with deadline(settings.request_timeout_s):
+    async with deadline(request, settings):
         asked = await body.parsed(request, data, settings, partial(parse, shape=shape, budget=budget))
         return asked, await pictures.answer(asked.pictures, model, decoder, settings)
 

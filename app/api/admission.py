@@ -1,0 +1,80 @@
+"""Refuses what cannot be answered before its body is read, so that a full service stays quick."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.api import problems, ways_in
+from app.api.deadline import timeout_s
+from app.decoding import Decoder
+from app.errors import OverloadedError, ServiceError
+from app.metrics import Metrics
+from app.serving import Model
+from app.settings import Settings
+
+
+class Admission:
+    """Lets a request to classify in if a model answers, its pictures can wait, and it says nothing absurd.
+
+    Everything else (probes, metrics, pages) passes.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
+        self._app = app
+        self._settings = settings
+        self._metrics = metrics
+        self._in_flight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not ways_in.template(scope):
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        try:
+            self._check(request)
+        except ServiceError as error:
+            response = problems.response(error, request)
+            if _has_body(request):
+                response.headers["Connection"] = "close"
+            await response(scope, receive, send)
+        else:
+            with self._counted():
+                await self._app(scope, receive, send)
+
+    def _check(self, request: Request) -> None:
+        """Costs microseconds, since a service that is full does little else."""
+        model: Model = request.app.state.serving.live
+        decoder: Decoder = request.app.state.decoder
+        timeout_s(request, self._settings)
+        pictures, most = decoder.waiting + model.queued, self._settings.queue_pictures
+        if pictures >= most:
+            raise OverloadedError(
+                f"{pictures} pictures are waiting and at most {most} may.",
+                retry_after_s=decoder.wait_s + model.wait_s,
+                limit=most,
+                received=pictures,
+            )
+        most = self._settings.max_requests_in_flight
+        if self._in_flight >= most:
+            raise OverloadedError(
+                f"{self._in_flight} requests are being answered or received and at most {most} may.",
+                retry_after_s=decoder.wait_s + model.wait_s,
+                limit=most,
+                received=self._in_flight,
+            )
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self._in_flight += 1
+        self._metrics.in_flight.inc()
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+            self._metrics.in_flight.dec()
+
+
+def _has_body(request: Request) -> bool:
+    return "transfer-encoding" in request.headers or request.headers.get("content-length", "0") != "0"

@@ -1,0 +1,22 @@
+"""The routes that classify, by whatever protocol: told from the address alone, before anything is routed."""
+
+import re
+from typing import Final
+
+from starlette.types import Scope
+
+_VERSION: Final = r"(?:/versions/[0-9]+)?"
+_CLASSIFY: Final = re.compile(
+    r"/predict(?:/batch)?"
+    rf"|/v1/models/[^/:]+(?:{_VERSION}|/labels/[^/:]+):(?:predict|classify)"
+    rf"|/v2/models/[^/:]+{_VERSION}/infer"
+)
+_NAMED: Final = re.compile(r"/(models|versions|labels)/[^/:]+")
+_PLACEHOLDERS: Final = {"models": "{name}", "versions": "{version}", "labels": "{label}"}
+
+
+def template(scope: Scope) -> str | None:
+    """The template of the route if this is a request to classify something, None otherwise."""
+    if scope["method"] != "POST" or not _CLASSIFY.fullmatch(scope["path"]):
+        return None
+    return _NAMED.sub(lambda named: f"/{named[1]}/{_PLACEHOLDERS[named[1]]}", scope["path"])

@@ -1,0 +1,126 @@
+"""What the service counts and measures, in the form that Prometheus reads.
+
+Every value of a label comes from a short list of ours (route templates, error codes, class names), never from
+a request, so that no sender can make the number of series grow.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.registry import Collector
+
+CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
+
+Stage = Literal["read", "decode", "queue", "infer", "total"]
+
+# The only bounds of histograms, in the unit that the name of the metric ends with.
+SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+BYTES: Final = tuple(float(4**power) for power in range(5, 14))  # 1 KiB to 64 MiB
+PICTURES: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
+RATIO: Final = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+
+_STAGES: Final[tuple[Stage, ...]] = ("read", "decode", "queue", "infer", "total")
+
+
+class Metrics:
+    """Counters and histograms in a registry of their own, so that two services share nothing."""
+
+    def __init__(self) -> None:
+        self.registry: Final = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        self._live = _Live()
+        self.registry.register(self._live)
+        self.requests: Final = self._counter(
+            "classifier_requests", "Requests answered.", "route", "method", "status"
+        )
+        self.refusals: Final = self._counter(
+            "classifier_refusals", "Requests answered with an error, by its code.", "code"
+        )
+        self.picture_refusals: Final = self._counter(
+            "classifier_picture_refusals", "Files that became no picture, by the code of the error.", "code"
+        )
+        self.in_flight: Final = Gauge(
+            "classifier_requests_in_flight", "Requests admitted and not yet answered.", registry=self.registry
+        )
+        self._predictions = self._counter(
+            "classifier_predictions", "Pictures by the class that was most probable.", "label"
+        )
+        stages = Histogram(
+            "classifier_stage_seconds",
+            "Where time went; read and total are of requests with an answer, the rest of their pictures.",
+            ["stage"],
+            registry=self.registry,
+            buckets=SECONDS,
+        )
+        self._stages = {stage: stages.labels(stage) for stage in _STAGES}
+        self.body_bytes: Final = self._histogram(
+            "classifier_request_body_bytes", "Bodies of requests with an answer.", BYTES
+        )
+        self.batch_pictures: Final = self._histogram(
+            "classifier_batch_pictures", "Pictures that the engine took at once.", PICTURES
+        )
+        self._confidence = self._histogram(
+            "classifier_confidence_ratio", "Probability of the class that was most probable.", RATIO
+        )
+
+    def watch(
+        self, waiting: Mapping[Stage, Callable[[], int]], model: Callable[[], Mapping[str, str] | None]
+    ) -> None:
+        """What is looked up when somebody reads: pictures waiting, and labels for what is live, if any is."""
+        self._live.waiting, self._live.model = waiting, model
+
+    def took(self, stage: Stage, seconds: float) -> None:
+        self._stages[stage].observe(seconds)
+
+    def predicted(self, class_names: Sequence[str], probabilities: NDArray[np.float32]) -> None:
+        """Counts answers, float32 [N, K] with K names. When either metric shifts, so does the input."""
+        for class_id, confidence in zip(
+            probabilities.argmax(axis=1).tolist(), probabilities.max(axis=1).tolist(), strict=True
+        ):
+            self._predictions.labels(class_names[class_id]).inc()
+            self._confidence.observe(confidence)
+
+    def render(self) -> bytes:
+        """Everything, as text of the type `CONTENT_TYPE`."""
+        return generate_latest(self.registry)
+
+    def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
+        return Counter(name, meaning, labels, registry=self.registry)
+
+    def _histogram(self, name: str, meaning: str, bounds: Sequence[float]) -> Histogram:
+        return Histogram(name, meaning, registry=self.registry, buckets=bounds)
+
+
+class _Live(Collector):
+    """Values of this moment: nothing keeps them up to date while nobody looks."""
+
+    def __init__(self) -> None:
+        self.waiting: Mapping[Stage, Callable[[], int]] = {}
+        self.model: Callable[[], Mapping[str, str] | None] = lambda: None
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        """See `Collector`; without it, registering would collect."""
+        return []
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """See `Collector`."""
+        waiting = GaugeMetricFamily(
+            "classifier_pictures_waiting",
+            "Pictures waiting for a decoder or in one (decode), and for the engine (queue).",
+            labels=["stage"],
+        )
+        for stage, pictures in self.waiting.items():
+            waiting.add_metric([stage], pictures())
+        yield waiting
+        model = self.model()
+        yield GaugeMetricFamily("classifier_ready", "1 if a version answers, 0 if none does.", bool(model))
+        if model:
+            info = GaugeMetricFamily("classifier_model_info", "The version that answers.", labels=list(model))
+            info.add_metric(list(model.values()), 1)
+            yield info

@@ -1,0 +1,118 @@
+import asyncio
+import re
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from asgi import WAYS_IN, WayIn, call, classify, ready, sent, unread, until
+from conftest import Encode
+from fakes import FakeEngine
+from fastapi import FastAPI
+
+from app.api import ways_in
+from app.main import create_app
+from app.settings import Settings
+
+pytestmark = pytest.mark.anyio
+
+any_way_in = pytest.mark.parametrize("way_in", WAYS_IN, ids=lambda way_in: way_in.template)
+
+
+@asynccontextmanager
+async def full(settings: Settings, picture: bytes) -> AsyncIterator[FastAPI]:
+    """One picture in the engine, which is held, and as many behind it as may wait."""
+    engine = FakeEngine()
+    async with ready(settings.model_copy(update={"queue_pictures": 1}), engine) as app:
+        engine.gate.clear()
+        try:
+            in_engine = asyncio.create_task(classify(app, WAYS_IN[0], picture))
+            await until(lambda: engine.batches == [1])
+            waiting = asyncio.create_task(classify(app, WAYS_IN[0], picture))
+            await until(lambda: app.state.serving.live.queued == 1)
+            yield app
+        finally:
+            engine.gate.set()
+        for admitted in (in_engine, waiting):
+            assert (await admitted).status == 200
+
+
+@any_way_in
+async def test_a_full_service_refuses_before_the_body_is_read(
+    settings: Settings, encode: Encode, way_in: WayIn
+) -> None:
+    async with full(settings, encode()) as app:
+        answer = await call(app, way_in.path, unread, content_length="1000")
+        assert (answer.status, answer.message) == (503, "1 pictures are waiting and at most 1 may.")
+        assert int(answer.headers["retry-after"]) >= 1
+        assert answer.headers["connection"] == "close"
+        is_problem = answer.headers["content-type"] == "application/problem+json"
+        assert is_problem == way_in.path.startswith("/predict")
+
+
+async def test_a_full_service_still_answers_probes_and_shows_its_figures(
+    settings: Settings, encode: Encode
+) -> None:
+    async with full(settings, encode()) as app:
+        for path in ("/livez", "/readyz", "/metrics", "/v2/health/ready", "/"):
+            assert (await call(app, path, unread, method="GET")).status == 200
+
+
+async def test_without_a_body_the_connection_is_kept(settings: Settings, encode: Encode) -> None:
+    async with full(settings, encode()) as app:
+        answer = await call(app, "/predict", unread)
+        assert (answer.status, "connection" in answer.headers) == (503, False)
+
+
+@any_way_in
+async def test_until_a_model_answers_no_body_is_read(settings: Settings, way_in: WayIn) -> None:
+    gate = threading.Event()
+
+    def choose(*_: object) -> FakeEngine:
+        assert gate.wait(timeout=20)
+        return FakeEngine()
+
+    app = create_app(settings, choose)
+    async with app.router.lifespan_context(app):
+        answer = await call(app, way_in.path, unread, transfer_encoding="chunked")
+        assert (answer.status, answer.message) == (503, "The model colours is being loaded.")
+        assert (answer.headers["retry-after"], answer.headers["connection"]) == ("1", "close")
+        gate.set()
+
+
+async def test_slow_senders_take_up_room_only_until_they_are_gone(settings: Settings, encode: Encode) -> None:
+    only_one = settings.model_copy(update={"max_requests_in_flight": 1})
+    async with ready(only_one, FakeEngine()) as app:
+        sending = asyncio.create_task(call(app, "/predict", asyncio.Event().wait, content_type="image/png"))  # type: ignore[arg-type]
+        await until(lambda: b"classifier_requests_in_flight 1.0" in app.state.metrics.render())
+        refused = await call(app, "/predict", unread, content_length="9")
+        assert (refused.status, refused.message) == (
+            503,
+            "1 requests are being answered or received and at most 1 may.",
+        )
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        assert (await classify(app, WAYS_IN[0], encode())).status == 200
+        assert b"classifier_requests_in_flight 0.0" in app.state.metrics.render()
+
+
+def test_every_route_that_classifies_passes_admission(settings: Settings) -> None:
+    """The documented routes are the reference: whatever has one of these endings is guarded."""
+    examples = {"{name}": "resnet", "{version}": "12", "{label}": "stable"}
+    for documented in create_app(settings).openapi()["paths"]:
+        path = re.sub(r"\{\w+\}", lambda found: examples[found[0]], documented)
+        guarded = re.search(r"(/predict|/batch|:predict|:classify|/infer)$", path)
+        assert ways_in.template({"method": "POST", "path": path}) == (documented if guarded else None)
+        assert ways_in.template({"method": "GET", "path": path}) is None
+
+
+async def test_while_the_service_drains_connections_end_with_their_answer(
+    settings: Settings, encode: Encode
+) -> None:
+    async with ready(settings, FakeEngine()) as app:
+        assert "connection" not in (await classify(app, WAYS_IN[0], encode())).headers
+        app.state.serving.drain()
+        for way_in in WAYS_IN:
+            answer = await classify(app, way_in, encode())
+            assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert (await call(app, "/livez", sent(b""), method="GET")).headers["connection"] == "close"

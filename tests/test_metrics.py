@@ -1,0 +1,156 @@
+import asyncio
+import random
+import re
+import string
+import threading
+
+import numpy as np
+import pytest
+from asgi import WAYS_IN, WayIn, call, classify, ready, sent, until
+from conftest import Encode
+from fakes import FakeEngine
+from fastapi import FastAPI
+from prometheus_client.parser import text_string_to_metric_families
+from test_admission import any_way_in
+
+from app.main import create_app
+from app.metrics import Metrics
+from app.settings import Settings
+
+pytestmark = pytest.mark.anyio
+
+
+def figures(metrics: Metrics) -> dict[str, float]:
+    """Series -> value, as a monitoring system would read them."""
+    return {
+        sample.name
+        + "".join(f" {name}={value}" for name, value in sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(metrics.render().decode())
+        for sample in family.samples
+    }
+
+
+def series(app: FastAPI) -> set[str]:
+    return set(figures(app.state.metrics))
+
+
+@any_way_in
+async def test_every_way_in_is_counted_alike(settings: Settings, encode: Encode, way_in: WayIn) -> None:
+    async with ready(settings, FakeEngine()) as app:
+        assert (await classify(app, way_in, encode("red"))).status == 200
+        assert (await classify(app, way_in, encode("lime"))).status == 200
+        found = figures(app.state.metrics)
+    assert found[f"classifier_requests_total method=POST route={way_in.template} status=200"] == 2
+    assert found["classifier_predictions_total label=red"] == 1
+    assert found["classifier_predictions_total label=green"] == 1
+    assert found["classifier_confidence_ratio_count"] == found["classifier_batch_pictures_sum"] == 2
+    assert found["classifier_request_body_bytes_sum"] == 2 * len(way_in.pack(encode("red")))
+    for stage in ("read", "decode", "queue", "infer", "total"):
+        assert found[f"classifier_stage_seconds_count stage={stage}"] == 2
+    spent = [found[f"classifier_stage_seconds_sum stage={stage}"] for stage in ("decode", "queue", "infer")]
+    assert sum(spent) <= found["classifier_stage_seconds_sum stage=total"]
+
+
+async def test_a_thousand_addresses_and_methods_add_no_series(settings: Settings) -> None:
+    dice = random.Random(5)  # noqa: S311
+    async with ready(settings, FakeEngine()) as app:
+
+        async def anything(method: str) -> None:
+            word = "".join(dice.choices(string.ascii_letters + string.digits, k=12))
+            path = dice.choice(
+                ("/{}", "/predict/{}", "/v1/models/{}:predict", "/v1/{}", "/v2/models/{}/infer", "/v2/{}/{}")
+            ).replace("{}", word)
+            await call(app, path, sent(b"{}"), method=method, host=word, x_request_id=word)
+
+        async def anybody(count: int) -> None:
+            for _ in range(count):
+                await anything(
+                    dice.choice(("GET", "POST", "DELETE", dice.choice(string.ascii_uppercase) * 7))
+                )
+
+        await anybody(200)
+        before = series(app)
+        await anybody(1000)
+        assert series(app) == before
+
+
+async def test_refusals_are_counted_by_code_for_requests_and_for_pictures(settings: Settings) -> None:
+    async with ready(settings, FakeEngine()) as app:
+        for way_in in WAYS_IN:
+            await classify(app, way_in, b"no picture")
+        await call(app, "/nowhere", sent(b""), method="GET")
+        found = figures(app.state.metrics)
+    assert found["classifier_refusals_total code=unsupported_format"] == 1
+    assert found["classifier_refusals_total code=protocol_error"] == 3
+    assert found["classifier_refusals_total code=not_found"] == 1
+    assert found["classifier_picture_refusals_total code=unsupported_format"] == len(WAYS_IN)
+    assert found["classifier_requests_total method=GET route=other status=404"] == 1
+    assert found["classifier_stage_seconds_count stage=total"] == 1  # a batch with an error in it
+
+
+async def test_a_fault_is_counted_as_what_the_client_sees(settings: Settings, encode: Encode) -> None:
+    async with ready(settings, FakeEngine()) as app:
+        app.state.decoder = None
+        with pytest.raises(AttributeError):
+            await classify(app, WAYS_IN[0], encode())
+        assert (
+            figures(app.state.metrics)["classifier_requests_total method=POST route=/predict status=500"] == 1
+        )
+
+
+async def test_what_waits_is_seen_while_it_waits(settings: Settings, encode: Encode) -> None:
+    engine = FakeEngine()
+    async with ready(settings, engine) as app:
+        engine.gate.clear()
+        first = asyncio.create_task(classify(app, WAYS_IN[0], encode()))
+        await until(lambda: engine.batches == [1])
+        others = [asyncio.create_task(classify(app, WAYS_IN[0], encode())) for _ in range(3)]
+        await until(lambda: app.state.serving.live.queued == 3)
+        found = figures(app.state.metrics)
+        assert found["classifier_pictures_waiting stage=queue"] == 3
+        assert found["classifier_pictures_waiting stage=decode"] == 0
+        assert found["classifier_requests_in_flight"] == 4
+        engine.gate.set()
+        await asyncio.gather(first, *others)
+        found = figures(app.state.metrics)
+        assert found["classifier_pictures_waiting stage=queue"] == found["classifier_requests_in_flight"] == 0
+        assert (found["classifier_batch_pictures_count"], found["classifier_batch_pictures_sum"]) == (2, 4)
+
+
+async def test_the_live_version_is_named_and_absent_until_it_answers(settings: Settings) -> None:
+    gate = threading.Event()
+    info = "classifier_model_info engine=fake model=colours precision=float32 version=1"
+
+    def choose(*_: object) -> FakeEngine:
+        assert gate.wait(timeout=20)
+        return FakeEngine()
+
+    app = create_app(settings, choose)
+    async with app.router.lifespan_context(app):
+        found = figures(app.state.metrics)
+        assert (found["classifier_ready"], info in found) == (0, False)
+        gate.set()
+        await until(lambda: figures(app.state.metrics)["classifier_ready"] == 1)
+        assert figures(app.state.metrics)[info] == 1
+
+
+async def test_prometheus_reads_it_over_http_with_figures_of_the_process(settings: Settings) -> None:
+    async with ready(settings, FakeEngine()) as app:
+        answer = await call(app, "/metrics", sent(b""), method="GET")
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    names = {family.name for family in text_string_to_metric_families(answer.body.decode())}
+    assert {"process_resident_memory_bytes", "process_cpu_seconds", "classifier_stage_seconds"} <= names
+
+
+def test_every_histogram_names_its_unit() -> None:
+    families = text_string_to_metric_families(Metrics().render().decode())
+    histograms = [family.name for family in families if family.type == "histogram"]
+    assert len(histograms) == 4
+    assert all(re.search(r"_(seconds|bytes|pictures|ratio)$", name) for name in histograms)
+
+
+def test_two_services_in_one_process_share_nothing() -> None:
+    one, other = Metrics(), Metrics()
+    one.predicted(("cat", "dog"), np.array([[0.1, 0.9], [0.8, 0.2]], dtype=np.float32))
+    assert figures(one)["classifier_predictions_total label=dog"] == 1
+    assert "classifier_predictions_total label=dog" not in figures(other)
