@@ -13,13 +13,12 @@ import sys
 from collections.abc import Sequence
 from time import monotonic
 from types import FrameType
-from typing import Any, Final
+from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.config import LOGGING_CONFIG
 
-from app import http_protocol
+from app import http_protocol, logs
 from app.errors import SettingsError
 from app.main import CANNOT_START, create_app
 from app.settings import PREFIX, Settings, add_options
@@ -81,7 +80,8 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
     app = create_app(settings)
     config = uvicorn.Config(
         app,
-        log_config=_logging(settings.log_level),
+        log_config=logs.configuration(settings.log_format, settings.log_level),
+        access_log=False,
         timeout_graceful_shutdown=settings.shutdown_timeout_s,
         server_header=False,
         http=http_protocol.bounded(settings),
@@ -133,15 +133,6 @@ def _cannot_listen(host: str, port: int, error: OSError) -> SettingsError:
         f"Cannot listen on {host} port {port}: {error.strerror}. Choose another with --host and --port "
         f"({PREFIX}HOST and {PREFIX}PORT), or stop what uses it."
     )
-
-
-def _logging(level: str) -> dict[str, Any]:
-    """Uvicorn's own format for our lines too."""
-    ours = {"handlers": ["default"], "level": level.upper(), "propagate": False}
-    config: dict[str, Any] = LOGGING_CONFIG | {"loggers": LOGGING_CONFIG["loggers"] | {"app": ours}}
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
-        config["loggers"][name] = config["loggers"][name] | {"level": level.upper()}
-    return config
 
 
 if __name__ == "__main__":

@@ -33,6 +33,10 @@ class Settings(BaseSettings):
         Field(description="least severe lines that are logged"),
     ] = "info"
 
+    log_format: Annotated[
+        Literal["text", "json"], Field(description="words for a terminal, or a JSON object per line")
+    ] = "text"
+
     model_root: Annotated[Path, Field(description="folder that holds the models")] = Path("model")
     model_name: Annotated[str, Field(description="name of the model")] = "resnet18-cifar10"
     model_version: Annotated[

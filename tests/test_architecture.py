@@ -24,7 +24,7 @@ LAYERS = (
     ("app.colour", "app.geometry", "app.picture_formats", "app.picture_structure"),
     ("app.manifest",),
     ("app.parquet",),
-    ("app.cores", "app.folder", "app.rows", "app.settings"),
+    ("app.cores", "app.folder", "app.logs", "app.rows", "app.settings"),
     ("app.errors",),
 )
 OPEN_TO_TRAINING = {

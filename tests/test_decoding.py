@@ -111,6 +111,8 @@ async def test_a_broken_picture_costs_the_next_nothing(decoder: Decoder, slow: S
 
 async def test_the_wait_that_is_announced_grows_with_what_waits(decoder: Decoder, slow: SlowDecode) -> None:
     first = start(decoder, b"first")
+    while not slow.seen:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
     await asyncio.sleep(0.05)
     slow.gate.set()
     await asyncio.gather(*first)

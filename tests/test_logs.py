@@ -1,0 +1,88 @@
+import json
+import logging
+import sys
+from typing import Any
+
+import httpx2 as httpx
+import pytest
+from asgi import WAYS_IN, call, classify, ready, sent
+from conftest import Encode
+from fakes import FakeEngine
+
+from app.logs import FIELDS, JsonFormatter, TextFormatter
+from app.settings import Settings
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True)
+def listening(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="app.requests")
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+    return [getattr(record, FIELDS) for record in caplog.records if record.name == "app.requests"]
+
+
+def record(message: str, **fields: object) -> logging.LogRecord:
+    made = logging.LogRecord("app", logging.WARNING, "", 0, message, (), None)
+    setattr(made, FIELDS, fields)
+    return made
+
+
+def test_json_is_one_object_per_line_whatever_is_in_it() -> None:
+    try:
+        raise ValueError("two\nlines")
+    except ValueError:
+        made = record('a "word"\nand another', status=200)
+        made.exc_info = sys.exc_info()
+    line = JsonFormatter().format(made)
+    entry = json.loads(line)
+    assert "\n" not in line
+    assert (entry["level"], entry["message"], entry["status"]) == ("warning", 'a "word"\nand another', 200)
+    assert "ValueError: two\nlines" in entry["traceback"]
+    assert entry["time"].endswith("Z")
+
+
+def test_words_for_a_terminal_end_with_the_fields() -> None:
+    line = TextFormatter("%(levelname)s %(message)s").format(record("request", status=200, ms=1.5))
+    assert line == "WARNING request status=200 ms=1.5"
+
+
+async def test_every_request_has_a_line_that_says_how_it_ended(
+    settings: Settings, encode: Encode, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with ready(settings, FakeEngine()) as app:
+        answer = await classify(app, WAYS_IN[0], encode(), x_request_id="mine")
+        assert answer.status == 200
+        await classify(app, WAYS_IN[0], b"no picture")
+        app.state.decoder = None
+        with pytest.raises(AttributeError):
+            await classify(app, WAYS_IN[0], encode())
+    good, bad, fault = lines(caplog)
+    assert good["request_id"] == "mine"
+    assert (good["method"], good["path"], good["status"], "code" in good) == ("POST", "/predict", 200, False)
+    assert (good["body_bytes"], good["ms"] > 0) == (len(encode()), True)
+    assert (bad["status"], bad["code"]) == (415, "unsupported_format")
+    assert (fault["status"], fault["code"]) == (500, "internal_error")
+
+
+async def test_probes_have_a_line_only_when_all_is_wanted_or_they_fail(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="app.requests")
+    async with ready(settings, FakeEngine()) as app:
+        for path in ("/livez", "/readyz", "/metrics"):
+            await call(app, path, sent(b""), method="GET")
+        assert lines(caplog) == []
+        app.state.serving.drain()
+        await call(app, "/readyz", sent(b""), method="GET")
+    assert [(line["path"], line["status"]) for line in lines(caplog)] == [("/readyz", 503)]
+
+
+def test_what_stands_behind_the_question_mark_stays_out_of_the_log(
+    client: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    client.get("/some%0Aw%C3%B6rd?token=hush")
+    assert lines(caplog)[-1]["path"] == "/some%0Aw%C3%B6rd"
+    assert "hush" not in str(lines(caplog))
