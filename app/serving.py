@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 from app import engines, golden
 from app.batching import Batcher, Result
 from app.engines import Engine, Prediction
-from app.errors import EngineError, GoldenError, NotReadyError, ServiceError
+from app.errors import (
+    EngineError,
+    EngineUnavailableError,
+    GoldenError,
+    ModelError,
+    NotReadyError,
+    ServiceError,
+)
 from app.manifest import GOLDEN_NAME, Manifest
 from app.metrics import Metrics
 from app.repository import Repository, Version
@@ -37,13 +44,21 @@ class State(StrEnum):
 
 
 class Model:
-    """One version with its engine and its queue."""
+    """One version with its engine and its queue; `fallback` says why it is not on a faster engine."""
 
     def __init__(
-        self, version: Version, engine: Engine, *, max_batch: int, max_queued: int, metrics: Metrics
+        self,
+        version: Version,
+        engine: Engine,
+        *,
+        max_batch: int,
+        max_queued: int,
+        metrics: Metrics,
+        fallback: str = "",
     ) -> None:
         self.version = version
         self.engine = engine
+        self.fallback = fallback
         self._metrics = metrics
         self._batcher = Batcher(self._run, max_batch=max_batch, max_queued=max_queued)
         self._in_flight = 0
@@ -211,27 +226,46 @@ class Serving:
     def _load(self, number: int | None) -> Model:
         settings, began = self._settings, perf_counter()
         version = self._repository.open(settings.model_name, number)
-        try:
-            engine = self._choose(settings.engine, version.path, settings.engine_threads)
-            max_batch = min(settings.max_batch_pictures, engine.batch_sizes[-1])
-            with _closed_on_failure(engine):
-                _prove(engine, version)
-                _warm(engine, version, max_batch)
-        except ServiceError:
-            raise
-        except Exception as error:
-            raise EngineError(
-                f"{version} failed while it was being loaded: {type(error).__name__}."
-            ) from error
+        engine, fallback = self._proven_engine(version)
         took_s = perf_counter() - began
         _LOG.info("%s is loaded on %s (%s) after %.1f s.", version, engine.name, engine.precision, took_s)
+        max_batch = min(settings.max_batch_pictures, engine.batch_sizes[-1])
         return Model(
             version,
             engine,
             max_batch=max_batch,
             max_queued=settings.queue_pictures,
             metrics=self._metrics,
+            fallback=fallback,
         )
+
+    def _proven_engine(self, version: Version) -> tuple[Engine, str]:
+        """The fastest engine that gives what was recorded, and why the faster ones were given up."""
+        given_up: list[ModelError] = []
+        unavailable: list[EngineUnavailableError] = []
+        for name in engines.candidates(self._settings.engine):
+            try:
+                return self._warm_engine(name, version), " ".join(map(str, given_up))
+            except EngineUnavailableError as error:
+                unavailable.append(error)
+            except (EngineError, GoldenError) as error:
+                _LOG.warning("%s does not run on the engine %s: %s", version, name, error)
+                given_up.append(error)
+        raise given_up[0] if given_up else EngineUnavailableError(" ".join(map(str, unavailable)))
+
+    def _warm_engine(self, name: str, version: Version) -> Engine:
+        try:
+            engine = self._choose(name, version.path, self._settings.engine_threads)
+            with _closed_on_failure(engine):
+                _prove(engine, version)
+                _warm(engine, version, min(self._settings.max_batch_pictures, engine.batch_sizes[-1]))
+        except ServiceError:
+            raise
+        except Exception as error:
+            raise EngineError(
+                f"{version} failed while it was being loaded: {type(error).__name__}."
+            ) from error
+        return engine
 
 
 @contextmanager

@@ -5,14 +5,17 @@ import httpx2 as httpx
 import pytest
 from fakes import FakeEngine
 
+from app.errors import EngineError
 from app.main import create_app
 from app.serving import Serving
 from app.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
+READY = {"status": "ready", "engine": "fake", "precision": "float32"}
 
-@pytest.mark.parametrize(("path", "body"), [("/livez", {"status": "live"}), ("/readyz", {"status": "ready"})])
+
+@pytest.mark.parametrize(("path", "body"), [("/livez", {"status": "live"}), ("/readyz", READY)])
 def test_probes_of_a_ready_service_are_green(client: httpx.Client, path: str, body: dict[str, str]) -> None:
     answer = client.get(path)
     assert (answer.status_code, answer.json()) == (200, body)
@@ -36,6 +39,19 @@ async def test_until_the_model_is_loaded_it_lives_but_is_not_ready(settings: Set
             assert answer.headers["retry-after"] == "1"
         gate.set()
         await until_ready(client)
+
+
+async def test_a_faster_engine_that_failed_is_told_of_while_the_next_serves(settings: Settings) -> None:
+    def choose(name: str, *_: object) -> FakeEngine:
+        if name == "openvino-int8":
+            raise EngineError("OpenVINO cannot load int8.xml.")
+        return FakeEngine()
+
+    app = create_app(settings, choose)
+    async with app.router.lifespan_context(app), client_of(app) as client:
+        await until_ready(client)
+        answer = await client.get("/readyz")
+        assert answer.json() == READY | {"fallback": "OpenVINO cannot load int8.xml."}
 
 
 async def test_a_service_that_shuts_down_is_not_ready_but_answers(settings: Settings) -> None:

@@ -13,6 +13,7 @@ from app.engines import Prediction
 from app.errors import (
     DamagedVersionError,
     EngineError,
+    EngineUnavailableError,
     GoldenError,
     ModelError,
     ModelNotFoundError,
@@ -279,3 +280,49 @@ async def test_a_dead_engine_is_never_a_black_hole(serving: Serving, made: Engin
     assert (serving.state, serving.reason) == (State.FAILED, "The engine has stopped; restart the service.")
     with pytest.raises(NotReadyError):
         serving.live.held()
+
+
+async def test_an_engine_that_answers_wrongly_is_given_up_for_the_next_and_that_is_told(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked, wrong = list[str](), WrongEngine()
+
+    def choose(name: str, *_: object) -> FakeEngine:
+        asked.append(name)
+        if name == "openvino-bfloat16":
+            raise EngineUnavailableError("This processor does not compute in bfloat16.")
+        return wrong if name == "openvino-int8" else FakeEngine()
+
+    serving = Serving(settings, choose)
+    await serving.start()
+    assert asked == ["openvino-int8", "openvino-bfloat16", "openvino-float32"]
+    assert wrong.closed
+    assert "other values (probabilities) for the golden picture" in serving.live.fallback
+    assert "bfloat16" not in serving.live.fallback
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "does not run on the engine openvino-int8" in caplog.text
+    await serving.close()
+
+
+async def test_without_any_engine_it_says_what_each_lacks(settings: Settings) -> None:
+    def choose(name: str, *_: object) -> FakeEngine:
+        raise EngineUnavailableError(f"{name} lacks something.")
+
+    serving = Serving(settings, choose)
+    with pytest.raises(EngineUnavailableError, match=r"openvino-int8 lacks something\..*tensorflow lacks"):
+        await serving.start()
+    await serving.close()
+
+
+async def test_an_engine_that_is_asked_for_by_name_has_no_substitute(settings: Settings) -> None:
+    asked: list[str] = []
+
+    def choose(name: str, *_: object) -> FakeEngine:
+        asked.append(name)
+        return WrongEngine()
+
+    serving = Serving(settings.model_copy(update={"engine": "openvino-int8"}), choose)
+    with pytest.raises(GoldenError):
+        await serving.start()
+    assert asked == ["openvino-int8"]
+    await serving.close()

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 
 from app.api import problems
 from app.api.dependencies import Serving
-from app.api.schemas import Health, documented
+from app.api.schemas import Health, Readiness, documented
 from app.errors import NotReadyError
 from app.serving import State
 
@@ -22,11 +22,17 @@ async def livez() -> Health:
 @router.get(
     "/readyz",
     summary="Can it answer?",
-    responses=documented("ready", {"status": "ready"})
+    responses=documented("ready", {"status": "ready", "engine": "openvino", "precision": "int8"})
     | problems.documented(NotReadyError("The model resnet18-cifar10 is being loaded.")),
 )
-async def readyz(serving: Serving) -> Health:
+async def readyz(serving: Serving) -> Readiness:
     """200 once a version is loaded, proven and warm; 503 and the reason before that and in shutdown."""
     if serving.state is not State.READY:
         raise NotReadyError(serving.reason)
-    return Health(status="ready")
+    model = serving.live
+    return Readiness(
+        status="ready",
+        engine=model.engine.name,
+        precision=model.engine.precision,
+        fallback=model.fallback,
+    )

@@ -26,7 +26,7 @@ CLASSIFICATION: Final[dict[str, Any]] = {
     "class_id": 3,
     "probability": 0.9731,
     "probabilities": PROBABILITIES,
-    "model": {"name": "resnet18-cifar10", "version": "1", "engine": "tensorflow", "precision": "float32"},
+    "model": {"name": "resnet18-cifar10", "version": "1", "engine": "openvino", "precision": "int8"},
     "image": {"format": "JPEG", "width": 451, "height": 300, "notes": []},
 }
 
@@ -136,6 +136,16 @@ class BatchResult(BaseModel):
 
 class Health(BaseModel):
     status: str
+
+
+class Readiness(Health):
+    """What the service is ready with."""
+
+    engine: Annotated[str, Field(description="the library that runs the model")]
+    precision: Annotated[str, Field(description="what it computes in")]
+    fallback: Annotated[
+        str, Field(exclude_if=lambda reason: not reason, description="why a faster engine was given up")
+    ] = ""
 
 
 def documented(name: str, example: dict[str, Any]) -> dict[int | str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 To add an engine: one file here with a class that is an `Engine` and a `Loader`, and one line in `_ENGINES`.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -12,12 +13,17 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import EngineError
+from app.errors import EngineError, EngineUnavailableError
 
 AUTO: Final = "auto"
 
-# Name -> module and class, the fastest first: the order in which "auto" tries them.
+_LOG: Final = logging.getLogger(__name__)
+
+# Name -> module and loader, the fastest first. A name that begins a group of others stands for all of them.
 _ENGINES: Final = {
+    "openvino-int8": ("app.engines.openvino", "int8"),
+    "openvino-bfloat16": ("app.engines.openvino", "bfloat16"),
+    "openvino-float32": ("app.engines.openvino", "float32"),
     "tensorflow": ("app.engines.tensorflow", "TensorFlowEngine"),
 }
 
@@ -64,25 +70,49 @@ Loader = Callable[[Path, int], Engine]
 
 
 def names() -> list[str]:
-    """What may be asked for, "auto" included."""
-    return [AUTO, *_ENGINES]
+    """What may be asked for: every engine, and the names that stand for several."""
+    groups = dict.fromkeys(name.partition("-")[0] for name in _ENGINES)
+    return list(dict.fromkeys([AUTO, *groups, *_ENGINES]))
+
+
+def candidates(name: str) -> tuple[str, ...]:
+    """The engines that a name stands for, the fastest first.
+
+    Raises:
+        EngineError: there is no such name.
+    """
+    found = tuple(each for each in _ENGINES if name in (AUTO, each, each.partition("-")[0]))
+    if not found:
+        raise EngineError(f"There is no engine {name!r}; choose one of: {', '.join(names())}.")
+    return found
 
 
 def choose(name: str, folder: Path, threads: int = 0) -> Engine:
-    """Loads the model in a version's folder; `threads` is how many cores it may use, 0 for all of them.
+    """The fastest engine under this name that can run the model in a version's folder, loaded.
+
+    `threads` is how many cores it may use, 0 for all of them. Engines whose library is not installed, whose
+    files were not published, or that this processor does not support are passed over.
 
     Raises:
-        EngineError: there is no such engine, its library is not installed, or it cannot run these files.
+        EngineUnavailableError: none is left.
+        EngineError: there is no such name, or an engine cannot load the files that are there for it.
     """
-    if name == AUTO:
-        name = next(iter(_ENGINES))
-    if name not in _ENGINES:
-        raise EngineError(f"There is no engine {name!r}; choose one of: {', '.join(names())}.")
+    reasons = []
+    for candidate in candidates(name):
+        try:
+            return _load(candidate, folder, threads)
+        except EngineUnavailableError as error:
+            _LOG.debug("The engine %s is passed over: %s", candidate, error)
+            reasons.append(str(error))
+    raise EngineUnavailableError(" ".join(dict.fromkeys(reasons)))
+
+
+def _load(name: str, folder: Path, threads: int) -> Engine:
     module, attribute = _ENGINES[name]
     try:
         loader: Loader = getattr(import_module(module), attribute)
     except ImportError as error:
-        raise EngineError(
+        raise EngineUnavailableError(
             f"The engine {name} needs a package that is not installed: {error.name}. Install this project "
             f"with its extra [{name}], or choose another of: {', '.join(names())}."
         ) from error
