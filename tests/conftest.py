@@ -1,3 +1,4 @@
+import shutil
 import socket
 import threading
 import time
@@ -13,10 +14,12 @@ import hypothesis
 import numpy as np
 import pytest
 import uvicorn
-from fakes import MODEL, SHARPNESS, FakeEngine, publish, publish_fake
+from fakes import CARD, MODEL, SHARPNESS, FakeEngine, publish, publish_fake
+from numpy.typing import NDArray
 from PIL import Image
 
 from app.main import create_app
+from app.manifest import FILE_NAME, GOLDEN_NAME
 from app.repository import Repository, Version
 from app.settings import Settings
 
@@ -130,15 +133,44 @@ def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Version:
     return publish(Repository(tmp_path_factory.mktemp("tensorflow") / "model"), engine, fill)
 
 
+@pytest.fixture(scope="session")
+def openvino_model(saved_model: Version, tmp_path_factory: pytest.TempPathFactory) -> Version:
+    """The same with OpenVINO's files beside the SavedModel, in every precision."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from app.engines.tensorflow import TensorFlowEngine
+        from training.conversion import convert
+        from training.quantization import quantize
+
+        def fill(folder: Path) -> None:
+            unpublished = shutil.ignore_patterns(FILE_NAME, GOLDEN_NAME)
+            shutil.copytree(saved_model.path, folder, ignore=unpublished, dirs_exist_ok=True)
+            convert(folder)
+            quantize(folder, saturated_colours(32))
+
+        repository = Repository(tmp_path_factory.mktemp("openvino") / "model")
+        card = CARD.model_copy(update={"golden_tolerance": {"float32": 1e-3, "bfloat16": 0.05, "int8": 0.05}})
+        return publish(repository, TensorFlowEngine(saved_model.path, threads=1), fill, card)
+
+
+def saturated_colours(count: int) -> NDArray[np.uint8]:
+    """Flat pictures uint8 [count, 32, 32, 3], each with a channel at 255."""
+    colours = np.random.default_rng(3).integers(0, 256, (count, 1, 1, 3), dtype=np.uint8)
+    colours[np.arange(count), 0, 0, np.arange(count) % 3] = 255
+    return np.broadcast_to(colours, (count, 32, 32, 3)).copy()
+
+
 def export_strongest_colour(folder: Path) -> None:
     """Writes what `fakes.strongest_colour` computes as a SavedModel."""
     import tensorflow as tf
 
     module = tf.Module()
-    module.weights = tf.Variable(np.eye(3, dtype=np.float32) * SHARPNESS / 255)
+    module.kernel = tf.Variable(np.eye(3, dtype=np.float32)[np.newaxis, np.newaxis] * SHARPNESS / 255)
 
     def logits(images: Any) -> Any:
-        return tf.reduce_mean(tf.cast(images, tf.float32), axis=(1, 2)) @ module.weights
+        return tf.reduce_mean(
+            tf.nn.conv2d(tf.cast(images, tf.float32), module.kernel, 1, "SAME"), axis=(1, 2)
+        )
 
     def serving_default(images: Any) -> dict[str, Any]:
         return {"probabilities": tf.nn.softmax(logits(images))}

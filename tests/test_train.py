@@ -80,7 +80,7 @@ def test_killed_interrupted_resumed_and_published(archive: Path, train: Train, t
     version = Repository(tmp_path / "model").open("resnet18-cifar10")
     assert str(version.path) in output.replace("\n", "")
     assert version.manifest.class_names == tuple(cifar.NAMES)
-    assert {measurement.metric for measurement in version.manifest.measurements} == {"accuracy", "nll"}
+    assert {measurement.metric for measurement in version.manifest.measurements} == {"accuracy", "nll", "ece"}
     lineage = version.manifest.lineage
     assert lineage["overrides"] == {
         "batch_size": 16,

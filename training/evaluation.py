@@ -12,16 +12,21 @@ from app import imaging
 from app.engines import Engine, Prediction
 
 BATCH = 64
+BINS = 15
 SMALLEST = 1e-12  # a probability of 0 for the truth would make the loss infinite
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures over labelled pictures; `loss` is the mean negative log-likelihood in nats."""
+    """Figures over labelled pictures.
+
+    `loss` is the mean negative log-likelihood in nats, `calibration_error` see `expected_calibration_error`.
+    """
 
     pictures: int
     accuracy: float
     loss: float
+    calibration_error: float
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
@@ -43,8 +48,24 @@ def evaluate(engine: Engine, images: NDArray[np.uint8], labels: NDArray[np.int64
     """Accuracy and loss on pictures uint8 ``[N, H, W, 3]`` with labels ``[N]``."""
     probabilities = np.concatenate([prediction.probabilities for prediction in predict(engine, images)])
     of_truth = probabilities[np.arange(len(labels)), labels]
+    right = probabilities.argmax(axis=1) == labels
     return Evaluation(
         pictures=len(labels),
-        accuracy=float(np.mean(probabilities.argmax(axis=1) == labels)),
+        accuracy=float(np.mean(right)),
         loss=float(-np.mean(np.log(np.maximum(of_truth, SMALLEST)))),
+        calibration_error=expected_calibration_error(probabilities.max(axis=1), right),
     )
+
+
+def expected_calibration_error(
+    confidence: NDArray[np.float32], right: NDArray[np.bool_], bins: int = BINS
+) -> float:
+    """How far confidence and accuracy lie apart, 0 to 1, over bins of equally many pictures.
+
+    Equal mass instead of equal width, because the bins of Guo et al. 2017 (https://arxiv.org/abs/1706.04599)
+    are nearly empty where a good network is seldom (Nguyen & O'Connor 2015, https://arxiv.org/abs/1508.05154).
+    """
+    order = np.argsort(confidence, kind="stable")
+    parts = [part for part in np.array_split(order, bins) if len(part)]
+    gaps = [len(part) * abs(float(np.mean(confidence[part]) - np.mean(right[part]))) for part in parts]
+    return sum(gaps) / len(order)

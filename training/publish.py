@@ -4,7 +4,7 @@ import importlib.metadata
 import json
 import platform
 import subprocess
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,19 @@ from typing import Any
 import keras
 
 from app import golden
-from app.engines import Engine, choose
+from app.engines import AUTO, candidates, choose
+from app.errors import EngineUnavailableError
 from app.manifest import GOLDEN_NAME, Card, Input, Measurement
 from app.repository import Repository, Version
 from training.data import Dataset
-from training.evaluation import Evaluation, evaluate
+from training.evaluation import evaluate
 from training.export import ServedNetwork, export
+from training.precisions import GOLDEN_TOLERANCE, Report, derive
 from training.processor import available_cores, processor_name
+from training.quantization import hold_out
 from training.recipe import Recipe
 
-PACKAGES = ("tensorflow", "keras", "numpy", "pillow")
+PACKAGES = ("tensorflow", "keras", "openvino", "nncf", "numpy", "pillow")
 
 
 @dataclass(frozen=True)
@@ -42,44 +45,67 @@ def publish(
     provenance: Provenance,
     repository: Repository,
     name: str,
-    report: Callable[[Evaluation], None] = lambda _: None,
+    report: Report = lambda _: None,
 ) -> Version:
-    """Publishes ``network`` after it was measured on the test pictures; ``report`` hears the result first.
+    """Publishes ``network`` once each engine was measured on the test pictures; ``report`` hears each result.
 
     Raises:
         PublishError: the folder cannot be written; no half version stays behind.
     """
     mean, deviation = provenance.recipe.input_scaling()
+    data = provenance.data
     with repository.staging(name) as staging:
         export(ServedNetwork(network, mean=mean, deviation=deviation), staging.path)
-        engine = choose("tensorflow", staging.path)
+        recorded = golden.record(choose("tensorflow", staging.path), size=network.input_shape[1:3])
+        golden.write(recorded, staging.path / GOLDEN_NAME)
+        held_out = hold_out(data.train_images, data.train_labels)
+        precisions = derive(staging.path, recorded, held_out, report)
+        measurements = tuple(_measurements(staging.path, data, report))
+        return staging.publish(_card(network, provenance, measurements, precisions))
+
+
+def _measurements(folder: Path, data: Dataset, report: Report) -> Iterator[Measurement]:
+    """Every engine that can run the version here, the reference first."""
+    for name in reversed(candidates(AUTO)):
         try:
-            evaluation = evaluate(engine, provenance.data.test_images, provenance.data.test_labels)
-            report(evaluation)
-            golden.write(golden.record(engine, size=network.input_shape[1:3]), staging.path / GOLDEN_NAME)
-            return staging.publish(_card(network, provenance, engine, evaluation))
-        finally:
-            engine.close()
-
-
-def _card(network: keras.Model, provenance: Provenance, engine: Engine, evaluation: Evaluation) -> Card:
-    height, width, _ = network.input_shape[1:]
-
-    def measured(metric: str, value: float) -> Measurement:
-        return Measurement(
-            metric=metric,
-            data="CIFAR-10 test",
-            value=value,
-            pictures=evaluation.pictures,
-            engine=engine.name,
-            precision=engine.precision,
+            engine = choose(name, folder)
+        except EngineUnavailableError:
+            continue
+        evaluation = evaluate(engine, data.test_images, data.test_labels)
+        report(
+            f"{engine.name} {engine.precision}: test loss {evaluation.loss:.4f}, test accuracy "
+            f"{evaluation.accuracy:.2%} on {evaluation.pictures:,} pictures"
         )
+        figures = {
+            "accuracy": evaluation.accuracy,
+            "nll": evaluation.loss,
+            "ece": evaluation.calibration_error,
+        }
+        for metric, value in figures.items():
+            yield Measurement(
+                metric=metric,
+                data="CIFAR-10 test",
+                value=value,
+                pictures=evaluation.pictures,
+                engine=engine.name,
+                precision=engine.precision,
+            )
+        engine.close()
 
+
+def _card(
+    network: keras.Model,
+    provenance: Provenance,
+    measurements: tuple[Measurement, ...],
+    precisions: dict[str, Any],
+) -> Card:
+    height, width, _ = network.input_shape[1:]
     return Card(
         class_names=provenance.data.class_names,
         input=Input(height=height, width=width),
-        measurements=(measured("accuracy", evaluation.accuracy), measured("nll", evaluation.loss)),
-        lineage=_lineage(provenance),
+        measurements=measurements,
+        golden_tolerance=GOLDEN_TOLERANCE,
+        lineage=_lineage(provenance) | {"openvino": precisions},
     )
 
 

@@ -11,7 +11,6 @@ from rich.console import Console
 from app.repository import Repository, Version
 from training.convolution import FastGradientConv2D
 from training.data import Dataset
-from training.evaluation import Evaluation
 from training.fit import Trainer
 from training.processor import has_bfloat16, has_wide_vectors, processor_flags, use_bfloat16
 from training.progress import training_progress
@@ -65,10 +64,8 @@ def train_and_publish(
         bfloat16=has_bfloat16(processor_flags()),
         resumed=resumed,
     )
-    with console.status("measuring the exported model on the test pictures"):
-        version = publish(
-            served, provenance, repository, name, lambda evaluation: _report(evaluation, console)
-        )
+    with console.status("exporting, quantising and measuring on the test pictures"):
+        version = publish(served, provenance, repository, name, console.print)
     checkpoints.path.unlink(missing_ok=True)
     console.print(f"published {version} in {version.path}")
     return version
@@ -102,10 +99,3 @@ def _train(trainer: Trainer, checkpoints: Checkpoints, console: Console) -> None
     finally:
         if trainer.step:
             trainer.save(checkpoints.path)
-
-
-def _report(evaluation: Evaluation, console: Console) -> None:
-    console.print(
-        f"test loss {evaluation.loss:.4f}, test accuracy {evaluation.accuracy:.2%} "
-        f"on {evaluation.pictures:,} pictures"
-    )

@@ -1,0 +1,126 @@
+"""Eight-bit integers for weights and activations, and the gate that they must pass to be published.
+
+Post-training quantisation by NNCF: training pictures run through the network and tell the range of every
+activation. What a few bits may cost is decided on other training pictures, never on the test pictures.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.engines import Engine, openvino
+from training.errors import TrainingError
+from training.evaluation import predict
+
+HELD_OUT = 2500  # pictures
+CALIBRATION_SHARE = 0.2  # of the held-out pictures; the others are the gate's
+LARGEST_ACCURACY_DROP = 0.001
+SMALLEST_AGREEMENT = 0.99
+SEED = 0
+
+
+class QuantizationError(TrainingError):
+    """The quantised network is not good enough to be published."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Pictures uint8 ``[N, H, W, 3]`` for calibration, and others with labels ``[N]`` for the gate.
+
+    They are a part of the training pictures. A recipe that trains on all of them has seen these too, so their
+    accuracy is too good; what the gate compares, one precision with the other on the same pictures, is fair
+    to both.
+    """
+
+    calibration_images: NDArray[np.uint8]
+    gate_images: NDArray[np.uint8]
+    gate_labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """int8 against float32 on the same pictures; shares from 0 to 1."""
+
+    pictures: int
+    accuracy_drop: float
+    agreement: float
+
+
+def hold_out(images: NDArray[np.uint8], labels: NDArray[np.int64], count: int = HELD_OUT) -> HeldOut:
+    """Splits off ``count`` pictures, each class by its share, and divides them by the same rule."""
+    rows = stratified(labels, count)
+    for_calibration = rows[stratified(labels[rows], max(1, round(CALIBRATION_SHARE * len(rows))))]
+    for_gate = np.setdiff1d(rows, for_calibration)
+    return HeldOut(images[for_calibration], images[for_gate], labels[for_gate])
+
+
+def stratified(labels: NDArray[np.int64], count: int, seed: int = SEED) -> NDArray[np.int64]:
+    """Ascending rows of ``count`` labels, at most all, drawn so that classes keep their shares within one."""
+    random = np.random.default_rng(seed)
+    order = random.permutation(len(labels))
+    # Ranks within each class, scaled to 0..1: the smallest of all hold every class in proportion.
+    rank = np.empty(len(labels))
+    for label in np.unique(labels):
+        rows = order[labels[order] == label]
+        rank[rows] = (np.arange(len(rows)) + random.random()) / len(rows)
+    return np.sort(np.argsort(rank, kind="stable")[:count])
+
+
+def quantize(folder: Path, images: NDArray[np.uint8]) -> None:
+    """Writes ``openvino/int8.xml`` and ``.bin`` from ``openvino/model.xml``, calibrated on ``images``."""
+    import nncf
+    import openvino as ov
+    from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
+
+    model = ov.Core().read_model(folder / openvino.MODEL)
+    quantized = nncf.quantize(
+        model,
+        nncf.Dataset([images[row : row + 1] for row in range(len(images))]),
+        preset=nncf.QuantizationPreset.MIXED,
+        subset_size=len(images),
+        ignored_scope=nncf.IgnoredScope(names=_head(model), validate=False),
+        # Processors without VNNI add products in 16 bits: with weights of 8 bits these overflow, and the same
+        # file would answer differently on them.
+        advanced_parameters=AdvancedQuantizationParameters(overflow_fix=OverflowFix.ENABLE),
+    )
+    ov.save_model(quantized, folder / openvino.QUANTIZED)
+
+
+def compare(float32: Engine, int8: Engine, held_out: HeldOut) -> Comparison:
+    """Both engines on the pictures of the gate."""
+    expected, found = (_classes(engine, held_out.gate_images) for engine in (float32, int8))
+    right = [float(np.mean(classes == held_out.gate_labels)) for classes in (expected, found)]
+    return Comparison(len(expected), right[0] - right[1], float(np.mean(expected == found)))
+
+
+def check(comparison: Comparison) -> None:
+    """Lets pass what is good enough.
+
+    Raises:
+        QuantizationError: accuracy falls too far, or too many answers differ.
+    """
+    if comparison.accuracy_drop > LARGEST_ACCURACY_DROP + 1e-9:
+        raise QuantizationError(
+            f"Accuracy on {comparison.pictures:,} held-out pictures falls by "
+            f"{100 * comparison.accuracy_drop:.2f} points; {100 * LARGEST_ACCURACY_DROP:.2f} is allowed."
+        )
+    if comparison.agreement < SMALLEST_AGREEMENT:
+        raise QuantizationError(
+            f"{comparison.agreement:.2%} of {comparison.pictures:,} held-out pictures get the same class as "
+            f"in float32; {SMALLEST_AGREEMENT:.0%} is asked for."
+        )
+
+
+def _head(model: Any) -> list[str]:
+    """Names of what follows the last convolution; with eight bits in its logarithms the OOD score is lost."""
+    operations = [node for node in model.get_ordered_ops() if node.get_type_name() != "Constant"]
+    kinds = [node.get_type_name() for node in operations]
+    last = len(kinds) - 1 - kinds[::-1].index("Convolution")
+    return [node.get_friendly_name() for node in operations[last + 1 :]]
+
+
+def _classes(engine: Engine, images: NDArray[np.uint8]) -> NDArray[np.int64]:
+    return np.concatenate([each.probabilities.argmax(axis=1) for each in predict(engine, images)])
