@@ -96,9 +96,11 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m app",
-        description="Serve an image classifier over HTTP, or classify files and folders: "
-        "python -m app classify --help.",
+        usage="%(prog)s [serve] [options]\n       %(prog)s classify PATH... [options]",
+        description="Serve an image classifier over HTTP. To classify files and folders instead, see:\n"
+        "  python -m app classify --help",
         epilog=f"Every option can also be set in the environment: --max-pixels as {PREFIX}MAX_PIXELS.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "command",
