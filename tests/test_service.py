@@ -1,6 +1,7 @@
 """The service as a user starts it: a process of its own, a real engine, pictures over HTTP."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from app.repository import Repository, Version
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = "resnet18-cifar10"
+INFO = re.compile(r"INFO:|\S+ \S+ INFO ")  # as uvicorn writes it alone, and as `python -m app` does
 READY_WITHIN_S = 120  # loading TensorFlow takes seconds, on a machine with other work much longer
 
 pytestmark = pytest.mark.timeout(300)
@@ -166,7 +168,7 @@ def fails_to_start(*command: str, **settings: object) -> str:
     assert failed.returncode == 2, failed.stderr
     assert "Traceback" not in failed.stderr + failed.stdout
     lines = (failed.stderr + failed.stdout).splitlines()
-    return "\n".join(line for line in lines if not line.startswith("INFO:"))
+    return "\n".join(line for line in lines if not INFO.match(line))
 
 
 @pytest.mark.parametrize("command", [["app"], ["uvicorn", "app.main:app"]], ids=["python -m app", "uvicorn"])
