@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from html import escape
 from typing import Any, Final
@@ -15,6 +16,7 @@ from app.api import problems
 router = APIRouter(include_in_schema=False)
 
 PREDICT_SAMPLE: Final = "curl -F file=@cat.jpg http://127.0.0.1:8000/predict"
+_CODE: Final = re.compile(r"`([^`]+)`")
 _STYLE: Final = """
 :root { color-scheme: light dark; }
 body { font: 1rem/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem; }
@@ -83,13 +85,13 @@ def _document(app: FastAPI) -> Iterator[str]:
 
 def _operation(title: str, operation: dict[str, Any]) -> Iterator[str]:
     yield f"<h2><code>{escape(title)}</code> {escape(operation['summary'])}</h2>"
-    yield f"<p>{escape(operation['description'])}</p>"
+    yield f"<p>{_prose(operation['description'])}</p>"
     for sample in operation.get("x-codeSamples", ()):
         yield f"<pre>{escape(sample['source'])}</pre>"
     if body := operation.get("requestBody"):
         kinds = ", ".join(f"<code>{escape(kind)}</code>" for kind in body["content"])
-        yield f"<p>{escape(body['description'])} Content types: {kinds}.</p>"
-    for status, answer in operation["responses"].items():
+        yield f"<p>{_prose(body['description'])} Content types: {kinds}.</p>"
+    for status, answer in sorted(operation["responses"].items()):
         yield from _answer(status, answer["content"])
 
 
@@ -100,6 +102,11 @@ def _answer(status: str, content: dict[str, Any]) -> Iterator[str]:
             yield f"<p>{status}: {links}</p>"
         else:
             yield from (f"<p>{status}:</p>{_json(example['value'])}" for example in body["examples"].values())
+
+
+def _prose(text: str) -> str:
+    """Paragraphs, and code between backticks, as Markdown has them."""
+    return _CODE.sub(r"<code>\1</code>", escape(text)).replace("\n\n", "</p><p>")
 
 
 def _json(value: Any) -> str:
