@@ -26,7 +26,7 @@ def derive(folder: Path, recorded: Golden, held_out: HeldOut, report: Report) ->
     Returns, for the lineage, what was found out about each precision, or why it is not published. ``report``
     hears the reasons too.
     """
-    attempts = {
+    attempts: dict[str, tuple[Path, Callable[[], dict[str, Any]]]] = {
         "float32": (openvino.MODEL, lambda: _float32(folder, recorded)),
         "int8": (openvino.QUANTIZED, lambda: _int8(folder, recorded, held_out)),
     }
