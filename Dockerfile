@@ -2,8 +2,8 @@
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS dependencies
-# tensorflow: both engines; serve: OpenVINO alone, a far smaller image.
-ARG ENGINE=tensorflow
+# serve: OpenVINO alone; tensorflow: the reference engine too, in an image more than three times as large.
+ARG ENGINE=serve
 COPY requirements/${ENGINE}.txt /tmp/lock.txt
 # The environment has no pip of its own: what serves requests cannot install anything. TensorFlow's C++ headers
 # are 430 MB that only a compiler could use.
