@@ -43,7 +43,7 @@ def train_and_publish(
         CheckpointError: the checkpoint is damaged or of another training.
         PublishError: the version cannot be written.
     """
-    console = Console()
+    console = Console(soft_wrap=True)
     served = resnet18(len(data.class_names), dropout=recipe.dropout)
     served.summary()
     trainer = _trainer(recipe, data)
