@@ -84,6 +84,7 @@ def test_what_stands_behind_the_question_mark_stays_out_of_the_log(
     client: httpx.Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     client.get("/some%0Aw%C3%B6rd?token=hush")
-    client.get("/livez")  # a line is written after its answer is sent, and before the connection's next request
-    assert lines(caplog)[0]["path"] == "/some%0Aw%C3%B6rd"
+    # A line is written after its answer is sent, and before the next request of the connection is taken.
+    client.get("/livez")
+    assert "/some%0Aw%C3%B6rd" in [line["path"] for line in lines(caplog)]
     assert "hush" not in str(lines(caplog))
