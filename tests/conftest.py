@@ -165,12 +165,14 @@ def export_strongest_colour(folder: Path) -> None:
     import tensorflow as tf
 
     module = tf.Module()
-    module.kernel = tf.Variable(np.eye(3, dtype=np.float32)[np.newaxis, np.newaxis] * SHARPNESS / 255)
+    same = np.eye(3, dtype=np.float32)[np.newaxis, np.newaxis]
+    module.kernels = [tf.Variable(same / 255), tf.Variable(same * SHARPNESS)]
 
     def logits(images: Any) -> Any:
-        return tf.reduce_mean(
-            tf.nn.conv2d(tf.cast(images, tf.float32), module.kernel, 1, "SAME"), axis=(1, 2)
-        )
+        x = tf.cast(images, tf.float32)
+        for kernel in module.kernels:
+            x = tf.nn.conv2d(x, kernel, 1, "SAME")
+        return tf.reduce_mean(x, axis=(1, 2))
 
     def serving_default(images: Any) -> dict[str, Any]:
         return {"probabilities": tf.nn.softmax(logits(images))}

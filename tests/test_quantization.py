@@ -2,7 +2,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import FakeEngine
+from conftest import Encode
+from fakes import FakeEngine, strongest_colour
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from app import golden
 from app.engines import Prediction, choose
 from app.engines.openvino import MODEL, QUANTIZED
+from app.golden import Encoded, Golden
 from app.repository import Version
 from training.precisions import derive
 from training.quantization import Comparison, HeldOut, QuantizationError, check, compare, hold_out, stratified
@@ -118,6 +120,7 @@ def test_both_precisions_are_derived_and_give_what_the_saved_model_gives(
     assert found["int8"] == {
         "published": True,
         "calibration_pictures": 40,
+        "float_sums": False,
         "pictures": 160,
         "accuracy_drop": 0.0,
         "agreement": 1.0,
@@ -130,17 +133,23 @@ def test_both_precisions_are_derived_and_give_what_the_saved_model_gives(
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("recorded_for", "reason"), [("black", "held-out pictures"), ("white", "the golden picture white.png")]
+)
 def test_int8_that_was_calibrated_badly_is_left_out_and_float32_stays(
-    folder: Path, saved_model: Version
+    folder: Path, encode: Encode, recorded_for: str, reason: str
 ) -> None:
-    images, labels = colours(100)
-    held_out = HeldOut(np.zeros((10, 32, 32, 3), np.uint8), images, labels)
+    black = np.zeros((10, 32, 32, 3), np.uint8)
+    pixels = black[:1] if recorded_for == "black" else 255 - black[:1]
+    file = Encoded(f"{recorded_for}.png", encode(recorded_for), lossless=True)
     said: list[str] = []
-    found = derive(folder, golden.read(saved_model.path / "golden.npz"), held_out, said.append)
+    recorded = Golden((file,), pixels, strongest_colour(pixels))
+    found = derive(folder, recorded, HeldOut(black, *colours(100)), said.append)
     assert found["float32"] == {"published": True}
     assert found["int8"]["published"] is False
-    assert "held-out pictures" in found["int8"]["reason"]
-    assert said == [f"openvino int8 is not published: {found['int8']['reason']}"]
+    assert reason in found["int8"]["reason"]
+    assert reason in said[0]
+    assert said[1:] == [f"openvino int8 is not published: {found['int8']['reason']}"]
     assert sorted(path.name for path in (folder / MODEL).parent.iterdir()) == ["model.bin", "model.xml"]
 
 

@@ -7,15 +7,17 @@ from typing import Any, Final
 
 from app import golden
 from app.engines import Engine, choose, openvino
-from app.errors import ServiceError
+from app.errors import GoldenError, ServiceError
 from app.golden import Golden
 from training.conversion import convert
 from training.errors import TrainingError
-from training.quantization import HeldOut, check, compare, quantize
+from training.quantization import HeldOut, QuantizationError, check, compare, quantize
 
-# Largest difference in a probability on the golden pictures, which are unlike any class and so lie nearer to
-# the border between classes than pictures of the data set do.
-GOLDEN_TOLERANCE: Final = {"float32": 0.01, "bfloat16": 0.1, "int8": 0.3}
+# Largest difference in a probability on the golden pictures, some of them far from all that is photographed.
+# Measured for a trained network: float32 0.0006, from weights kept as float16; bfloat16 0.011, in Keras's
+# mixed_bfloat16 for want of a processor that has it; int8 0.04, and 0.1 to 0.4 on noise, which leaves the
+# ranges that were calibrated.
+GOLDEN_TOLERANCE: Final = {"float32": 0.005, "bfloat16": 0.05, "int8": 0.3}
 
 Report = Callable[[str], None]
 
@@ -28,7 +30,7 @@ def derive(folder: Path, recorded: Golden, held_out: HeldOut, report: Report) ->
     """
     attempts: dict[str, tuple[Path, Callable[[], dict[str, Any]]]] = {
         "float32": (openvino.MODEL, lambda: _float32(folder, recorded)),
-        "int8": (openvino.QUANTIZED, lambda: _int8(folder, recorded, held_out)),
+        "int8": (openvino.QUANTIZED, lambda: _int8(folder, recorded, held_out, report)),
     }
     found: dict[str, Any] = {}
     for precision, (path, attempt) in attempts.items():
@@ -48,14 +50,23 @@ def _float32(folder: Path, recorded: Golden) -> dict[str, Any]:
     return {}
 
 
-def _int8(folder: Path, recorded: Golden, held_out: HeldOut) -> dict[str, Any]:
-    float32 = choose("openvino-float32", folder)
-    quantize(folder, held_out.calibration_images)
+def _int8(folder: Path, recorded: Golden, held_out: HeldOut, report: Report) -> dict[str, Any]:
+    """The fastest way to quantise that passes; a slower and closer one is tried before giving up."""
+    try:
+        return _int8_attempt(folder, recorded, held_out, float_sums=False)
+    except (QuantizationError, GoldenError) as error:
+        report(f"openvino int8 is tried again with sums in float32: {error}")
+    return _int8_attempt(folder, recorded, held_out, float_sums=True)
+
+
+def _int8_attempt(folder: Path, recorded: Golden, held_out: HeldOut, *, float_sums: bool) -> dict[str, Any]:
+    quantize(folder, held_out.calibration_images, float_sums=float_sums)
     int8 = choose("openvino-int8", folder)
-    comparison = compare(float32, int8, held_out)
-    check(comparison)
     _replay(recorded, int8)
-    return {"calibration_pictures": len(held_out.calibration_images)} | asdict(comparison)
+    comparison = compare(choose("openvino-float32", folder), int8, held_out)
+    check(comparison)
+    calibration = {"calibration_pictures": len(held_out.calibration_images), "float_sums": float_sums}
+    return calibration | asdict(comparison)
 
 
 def _replay(recorded: Golden, engine: Engine) -> None:

@@ -4,6 +4,7 @@ Post-training quantisation by NNCF: training pictures run through the network an
 activation. What a few bits may cost is decided on other training pictures, never on the test pictures.
 """
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,22 +70,37 @@ def stratified(labels: NDArray[np.int64], count: int, seed: int = SEED) -> NDArr
     return np.sort(np.argsort(rank, kind="stable")[:count])
 
 
-def quantize(folder: Path, images: NDArray[np.uint8]) -> None:
-    """Writes ``openvino/int8.xml`` and ``.bin`` from ``openvino/model.xml``, calibrated on ``images``."""
+def quantize(folder: Path, images: NDArray[np.uint8], *, float_sums: bool = False) -> None:
+    """Writes ``openvino/int8.xml`` and ``.bin`` from ``openvino/model.xml``, calibrated on ``images``.
+
+    With ``float_sums`` the sums at the end of residual blocks stay in float32: a little slower and closer,
+    above all on pictures that leave the calibrated ranges.
+
+    Agreement with float32 on 2,000 pictures was 99.65 % for a trained network with the options below, 99.10 %
+    with NNCF's fast bias correction, and 98.15 % with the first convolution in int8. With NNCF's average of
+    maxima for the ranges, the OOD score was off by up to 5.7 instead of 0.3.
+    """
     import nncf
     import openvino as ov
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
+    # It lists what it leaves in float32; its own way to set the level changes the handlers of others too.
+    logging.getLogger("nncf").setLevel(logging.ERROR)
     model = ov.Core().read_model(folder / openvino.MODEL)
     quantized = nncf.quantize(
         model,
         nncf.Dataset([images[row : row + 1] for row in range(len(images))]),
         preset=nncf.QuantizationPreset.MIXED,
         subset_size=len(images),
-        ignored_scope=nncf.IgnoredScope(names=_head(model), validate=False),
-        # Processors without VNNI add products in 16 bits: with weights of 8 bits these overflow, and the same
-        # file would answer differently on them.
-        advanced_parameters=AdvancedQuantizationParameters(overflow_fix=OverflowFix.ENABLE),
+        fast_bias_correction=False,
+        ignored_scope=nncf.IgnoredScope(names=_kept_in_float(model, float_sums), validate=False),
+        advanced_parameters=AdvancedQuantizationParameters(
+            # Processors without VNNI add products in 16 bits, where weights of 8 bits can overflow: the same
+            # file would answer differently on them.
+            overflow_fix=OverflowFix.ENABLE,
+            activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
+        ),
     )
     ov.save_model(quantized, folder / openvino.QUANTIZED)
 
@@ -114,12 +130,20 @@ def check(comparison: Comparison) -> None:
         )
 
 
-def _head(model: Any) -> list[str]:
-    """Names of what follows the last convolution; with eight bits in its logarithms the OOD score is lost."""
+def _kept_in_float(model: Any, float_sums: bool) -> list[str]:
+    """Names of all up to the first convolution and after the last, and of the residual sums if asked for."""
     operations = [node for node in model.get_ordered_ops() if node.get_type_name() != "Constant"]
     kinds = [node.get_type_name() for node in operations]
-    last = len(kinds) - 1 - kinds[::-1].index("Convolution")
-    return [node.get_friendly_name() for node in operations[last + 1 :]]
+    first, last = kinds.index("Convolution"), len(kinds) - 1 - kinds[::-1].index("Convolution")
+    kept = operations[: first + 1] + operations[last + 1 :]
+    kept += [node for node in operations if float_sums and _is_residual_sum(node)]
+    return [node.get_friendly_name() for node in kept]
+
+
+def _is_residual_sum(node: Any) -> bool:
+    """A bias is added by the same operation, but comes from a constant, perhaps by way of a conversion."""
+    added = [source.get_source_output().get_node().get_type_name() for source in node.inputs()]
+    return node.get_type_name() == "Add" and not {"Constant", "Convert"} & set(added)
 
 
 def _classes(engine: Engine, images: NDArray[np.uint8]) -> NDArray[np.int64]:
