@@ -1,5 +1,6 @@
 """The contract between training and serving, as one JSON document per published version."""
 
+import hashlib
 import json
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -23,6 +24,7 @@ from app.errors import ManifestError
 
 FILE_NAME = "manifest.json"
 GOLDEN_NAME = "golden.npz"
+WEIGHTS_PREFIX = "variables/variables.data-"
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,99}$"
 
 
@@ -72,6 +74,28 @@ class Calibration(_Part):
     ood_threshold: float | None = None
 
 
+class ReliabilityBin(_Part):
+    """Pictures of similar confidence: how sure the model was on average, and the share that was right."""
+
+    confidence: Annotated[float, Field(ge=0, le=1)]
+    accuracy: Annotated[float, Field(ge=0, le=1)]
+    pictures: PositiveInt
+
+
+class Evaluation(_Part):
+    """One measurement in detail.
+
+    `confusion[i][j]` counts the pictures of class i that were called j, in the order of the classes.
+    `reliability` is ascending by confidence and has no empty bin.
+    """
+
+    data: Annotated[str, Field(min_length=1)]
+    engine: Annotated[str, Field(min_length=1)]
+    precision: Annotated[str, Field(min_length=1)]
+    confusion: tuple[tuple[Annotated[int, Field(ge=0)], ...], ...]
+    reliability: tuple[ReliabilityBin, ...] = ()
+
+
 class Card(_Part):
     """What whoever publishes a version states about it; the repository adds the rest and makes a `Manifest`.
 
@@ -84,6 +108,7 @@ class Card(_Part):
     input: Input
     measurements: tuple[Measurement, ...] = ()
     calibration: Calibration = Calibration()
+    evaluation: Evaluation | None = None
     golden_tolerance: dict[str, Annotated[float, Field(gt=0, le=1)]] = {"float32": 1e-3}
     lineage: dict[str, JsonValue] = {}
 
@@ -93,6 +118,29 @@ class Card(_Part):
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"every class needs a name of its own, but {', '.join(twice)} is there twice")
         return names
+
+    @model_validator(mode="after")
+    def _confusion_is_of_these_classes(self) -> Self:
+        classes = len(self.class_names)
+        if self.evaluation and {classes} != {
+            len(self.evaluation.confusion),
+            *map(len, self.evaluation.confusion),
+        }:
+            raise ValueError(
+                f"evaluation.confusion must have {classes} rows of {classes} counts, as there are classes"
+            )
+        return self
+
+    def accuracy(self, engine: str, precision: str) -> float | None:
+        """The accuracy that was measured first for this engine and precision, 0 to 1; None if none was."""
+        return next(
+            (
+                each.value
+                for each in self.measurements
+                if (each.metric, each.engine, each.precision) == ("accuracy", engine, precision)
+            ),
+            None,
+        )
 
 
 def _relative(path: str) -> str:
@@ -128,6 +176,17 @@ class Manifest(Card):
         if GOLDEN_NAME not in self.files:
             raise ValueError(f"files: {GOLDEN_NAME} is missing, and without it nobody can check the version")
         return self
+
+    @property
+    def weights_sha256(self) -> str | None:
+        """That of the SavedModel's weights, from which the files of all engines were made.
+
+        With several shards it is the sha256 of their own, written one after the other; None without weights.
+        """
+        shards = [self.files[name].sha256 for name in sorted(self.files) if name.startswith(WEIGHTS_PREFIX)]
+        if len(shards) < 2:
+            return shards[0] if shards else None
+        return hashlib.sha256("".join(shards).encode()).hexdigest()
 
 
 def _complaint(error: ValidationError) -> str:

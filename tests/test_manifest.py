@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 
 from app import manifest
 from app.errors import ManifestError
-from app.manifest import Calibration, Card, ConformalThreshold, File, Input, Manifest, Measurement
+from app.manifest import (
+    Calibration,
+    Card,
+    ConformalThreshold,
+    Evaluation,
+    File,
+    Input,
+    Manifest,
+    Measurement,
+    ReliabilityBin,
+)
 
 CARD = Card(
     class_names=("cat", "dog"),
@@ -23,6 +33,13 @@ CARD = Card(
         temperature=1.3,
         conformal_thresholds=(ConformalThreshold(coverage=0.9, threshold=0.2),),
         ood_threshold=-3.5,
+    ),
+    evaluation=Evaluation(
+        data="test",
+        engine="tensorflow",
+        precision="float32",
+        confusion=((48, 2), (3, 47)),
+        reliability=(ReliabilityBin(confidence=0.9, accuracy=0.95, pictures=100),),
     ),
     lineage={"recipe": "quick", "epochs": 5},
 )
@@ -106,6 +123,9 @@ def test_any_lineage_survives(lineage: dict[str, Any], tmp_path_factory: pytest.
         (("files",), {"weights": {"sha256": "0" * 64, "bytes": 1}}, r"golden\.npz is missing"),
         (("acuracy",), 0.95, r"acuracy: Extra inputs are not permitted"),
         (("measurements", 0, "value"), "high", r"measurements\.0\.value: "),
+        (("evaluation", "confusion"), [[48, 2]], r"evaluation\.confusion must have 2 rows of 2 counts"),
+        (("evaluation", "confusion"), [[48], [2, 3]], r"evaluation\.confusion must have 2 rows of 2 counts"),
+        (("evaluation", "reliability", 0, "pictures"), 0, r"evaluation\.reliability\.0\.pictures: "),
     ],
 )
 def test_what_is_wrong_is_named(path: Path, keys: tuple[str | int, ...], value: Any, complaint: str) -> None:
@@ -136,3 +156,20 @@ def test_a_number_that_json_does_not_have_is_refused() -> None:
 def test_a_card_cannot_be_completed_with_nonsense() -> None:
     with pytest.raises(ManifestError, match="version: "):
         manifest.complete(CARD, name="pets", version=0, created=CREATED, files=FILES)
+
+
+def test_accuracy_is_the_first_one_measured_for_what_answers() -> None:
+    foggy = CARD.measurements[0].model_copy(update={"data": "test in fog", "value": 0.6})
+    card = CARD.model_copy(update={"measurements": (*CARD.measurements, foggy)})
+    assert card.accuracy("tensorflow", "float32") == 0.95
+    assert card.accuracy("openvino", "float32") is None
+
+
+def test_weights_have_one_sha256_however_many_files_they_are_in() -> None:
+    shards = {f"variables/variables.data-0000{n}-of-00002": File(sha256=f"{n}" * 64, bytes=1) for n in (0, 1)}
+    first = dict(list(shards.items())[:1])
+    assert whole().weights_sha256 is None
+    assert whole().model_copy(update={"files": FILES | first}).weights_sha256 == "0" * 64
+    both = whole().model_copy(update={"files": FILES | shards}).weights_sha256
+    assert both == whole().model_copy(update={"files": FILES | dict(reversed(shards.items()))}).weights_sha256
+    assert both not in ("0" * 64, "1" * 64)
