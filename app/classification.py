@@ -28,6 +28,35 @@ class Classified:
         row: NDArray[np.float32] = self.result.prediction.probabilities[0]
         return row
 
+    @property
+    def ood_score(self) -> np.float32:
+        """Larger for pictures that are less like those of training; its unit is the model's own."""
+        score: np.float32 = self.result.prediction.ood_score[0]
+        return score
+
+    @property
+    def in_distribution(self) -> bool | None:
+        """Whether the picture is like those of training; None if the version was not calibrated for it."""
+        threshold = self.model.manifest.calibration.ood_threshold
+        return None if threshold is None else bool(self.ood_score <= threshold)
+
+    def confidence_set(self, coverage: float) -> list[int] | None:
+        """The smallest set of class ids that holds the truth with this coverage, the most probable first.
+
+        Every class from the calibrated threshold up is in it, and the most probable one in any case (Sadinle,
+        Lei & Wasserman 2019, https://arxiv.org/abs/1609.00451). None if the version has no such threshold.
+        """
+        threshold = self.model.manifest.calibration.threshold(coverage)
+        if threshold is None:
+            return None
+        probabilities = self.probabilities.tolist()
+        most_probable_first = sorted(range(len(probabilities)), key=lambda index: -probabilities[index])
+        return [
+            index
+            for place, index in enumerate(most_probable_first)
+            if not place or probabilities[index] >= threshold
+        ]
+
 
 async def classify(data: bytes, model: Model, decoder: Decoder, fit: Fit = DEFAULT_FIT) -> Classified:
     """Decodes one picture and lets the model look at it, together with whatever else waits for it.

@@ -34,6 +34,7 @@ _SETTINGS: Final = (
     "model_root",
     "model_name",
     "model_version",
+    "coverage",
     "engine",
     "engine_threads",
     "max_batch_pictures",
@@ -136,7 +137,7 @@ class Run:
 
         async def outcome(path: Path) -> tuple[Path, Row | ServiceError]:
             async with turn:
-                return path, await _row(path, settings.max_body_bytes, model, decoder)
+                return path, await _row(path, settings, model, decoder)
 
         begun: deque[asyncio.Task[tuple[Path, Row | ServiceError]]] = deque()
         try:
@@ -166,15 +167,18 @@ class Run:
         say(self._console, f"Skipped {folder.shown(path)}: {error}")
 
 
-async def _row(path: Path, max_bytes: int, model: Model, decoder: Decoder) -> Row | ServiceError:
+async def _row(path: Path, settings: Settings, model: Model, decoder: Decoder) -> Row | ServiceError:
     try:
-        data = await asyncio.to_thread(folder.read, path, max_bytes)
+        data = await asyncio.to_thread(folder.read, path, settings.max_body_bytes)
         classified = await classify(data, model, decoder)
     except (FileError, UploadError, PictureError, OverloadedError, EngineError) as error:
         if isinstance(error, EngineError) and not model.alive:
             raise
         return error
-    return {"path": folder.shown(path), **Classification.of(classified).model_dump()}
+    return {
+        "path": folder.shown(path),
+        **Classification.of(classified, coverage=settings.coverage).model_dump(),
+    }
 
 
 @asynccontextmanager

@@ -73,6 +73,10 @@ class Calibration(_Part):
     conformal_thresholds: tuple[ConformalThreshold, ...] = ()
     ood_threshold: float | None = None
 
+    def threshold(self, coverage: float) -> float | None:
+        """The probability from which on labels are in the set with this coverage; None if not calibrated."""
+        return next((each.threshold for each in self.conformal_thresholds if each.coverage == coverage), None)
+
 
 class ReliabilityBin(_Part):
     """Pictures of similar confidence: how sure the model was on average, and the share that was right."""

@@ -59,6 +59,7 @@ class Model:
         self.version = version
         self.engine = engine
         self.fallback = fallback
+        self.accuracy = self.manifest.accuracy(engine.name, engine.precision)
         self._metrics = metrics
         self._batcher = Batcher(self._run, max_batch=max_batch, max_queued=max_queued)
         self._in_flight = 0

@@ -43,6 +43,10 @@ class Settings(BaseSettings):
         Literal["latest"] | PositiveInt, Field(description="version of the model, a number or latest")
     ] = "latest"
 
+    coverage: Annotated[
+        float, Field(gt=0, lt=1, description="share of confidence sets that hold the truth")
+    ] = 0.95
+
     engine: Annotated[str, Field(description="what runs the model")] = "auto"
     engine_threads: Annotated[Threads, Field(description="cores for the engine; 0 for all")] = 0
     max_batch_pictures: Annotated[

@@ -14,7 +14,7 @@ import hypothesis
 import numpy as np
 import pytest
 import uvicorn
-from fakes import CARD, MODEL, SHARPNESS, FakeEngine, publish, publish_fake
+from fakes import CARD, MODEL, SHARPNESS, FakeEngine, publish, publish_calibrated, publish_fake
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -106,6 +106,15 @@ def engine(shared_service: tuple[httpx.Client, FakeEngine]) -> Iterator[FakeEngi
     yield engine
     engine.gate.set()
     engine.fails_on = lambda _: False
+
+
+@pytest.fixture(scope="session")
+def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A client of a service whose model has a threshold for everything."""
+    repository = Repository(tmp_path_factory.mktemp("calibrated"))
+    publish_calibrated(repository)
+    with serve(Settings(model_root=repository.root, model_name=MODEL), FakeEngine()) as client:
+        yield client
 
 
 @pytest.fixture

@@ -10,12 +10,31 @@ from numpy.typing import NDArray
 from app import golden
 from app.engines import Engine, Prediction
 from app.errors import EngineError
-from app.manifest import GOLDEN_NAME, Card, Input
+from app.manifest import GOLDEN_NAME, Calibration, Card, ConformalThreshold, Input, Measurement
 from app.repository import Repository, Version
 
 MODEL = "colours"
 CARD = Card(class_names=("red", "green", "blue"), input=Input(height=32, width=32))
 SHARPNESS = 10.0
+WEIGHTS = "variables/variables.data-00000-of-00001"
+# The score is minus the largest logit, nearly: a picture as dark as a tenth of full light is like no other.
+CALIBRATED = CARD.model_copy(
+    update={
+        "measurements": (
+            Measurement(
+                metric="accuracy", data="colours", value=0.75, pictures=4, engine="fake", precision="float32"
+            ),
+        ),
+        "calibration": Calibration(
+            conformal_thresholds=(
+                ConformalThreshold(coverage=0.9, threshold=0.6),
+                ConformalThreshold(coverage=0.95, threshold=0.3),
+                ConformalThreshold(coverage=0.99, threshold=0.01),
+            ),
+            ood_threshold=-2.0,
+        ),
+    }
+)
 
 
 class FakeEngine:
@@ -65,6 +84,16 @@ def publish(
         fill(staging.path)
         golden.write(golden.record(engine), staging.path / GOLDEN_NAME)
         return staging.publish(card)
+
+
+def publish_calibrated(repository: Repository, card: Card = CALIBRATED) -> Version:
+    """The next version for the fake engine, with all that a card can say and a file where weights stand."""
+
+    def fill(folder: Path) -> None:
+        (folder / WEIGHTS).parent.mkdir()
+        (folder / WEIGHTS).write_bytes(b"weights")
+
+    return publish(repository, FakeEngine(), fill, card)
 
 
 def publish_fake(repository: Repository, card: Card = CARD, weights: bytes = b"weights") -> Version:

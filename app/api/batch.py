@@ -9,14 +9,14 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 
 from app import errors
-from app.api import parameters, problems, schemas, upload
+from app.api import answers, parameters, problems, schemas, upload
 from app.api.deadline import PARAMETER as TIMEOUT
 from app.api.deadline import deadline
 from app.api.dependencies import Decoder, Serving, Settings
+from app.api.parameters import Wanted
 from app.api.schemas import BatchResult, PlacedClassification, PlacedProblem
 from app.classification import classify
 from app.errors import BodyTooLargeError, EmptyFileError, EngineError, PictureError, UploadError
-from app.geometry import Fit
 from app.serving import Model
 
 PATH: Final = "/predict/batch"
@@ -83,7 +83,7 @@ _ANSWERS: Final = schemas.documented("a cat and a broken file", _RESULT) | probl
     response_model=BatchResult,
     responses=_ANSWERS,
     openapi_extra={
-        "parameters": [parameters.TOP_K, parameters.FIT, TIMEOUT],
+        "parameters": [*parameters.ALL, TIMEOUT],
         "requestBody": _REQUEST_BODY,
         "x-codeSamples": _SAMPLES,
     },
@@ -96,15 +96,14 @@ async def predict_batch(request: Request, serving: Serving, decoder: Decoder, se
     """
     with serving.live.held() as model:
         began = perf_counter()
-        top_k = parameters.top_k(request, len(model.manifest.class_names))
+        wanted = parameters.Wanted.of(request, model.manifest, settings)
         files = await upload.read_pictures(request, settings.body_timeout_s, settings.max_upload_files)
         arrived = perf_counter()
         answer = partial(
             _answer,
             model=model,
             decoder=decoder,
-            top_k=top_k,
-            fit=parameters.fit(request),
+            wanted=wanted,
             max_bytes=settings.max_body_bytes,
             request_id=problems.request_id_of(request),
         )
@@ -139,19 +138,18 @@ async def _answer(
     *,
     model: Model,
     decoder: Decoder,
-    top_k: int | None,
-    fit: Fit,
+    wanted: Wanted,
     max_bytes: int,
     request_id: str,
 ) -> Result:
     try:
         _check(data, max_bytes)
-        classified = await classify(data, model, decoder, fit)
+        classified = await classify(data, model, decoder, wanted.fit)
     except (UploadError, PictureError, EngineError) as error:
         if isinstance(error, EngineError) and not model.alive:
             raise
         return PlacedProblem(index=index, error=problems.of(error, request_id))
-    return PlacedClassification.of(classified, top_k, index=index)
+    return await answers.answer(classified, wanted, PlacedClassification, index=index)
 
 
 def _check(data: bytes, max_bytes: int) -> None:

@@ -1,11 +1,15 @@
-"""Query parameters whose range depends on the model that answers."""
+"""Query parameters of the routes that classify; what some may be depends on the model that answers."""
 
-from typing import Any, Final
+import re
+from dataclasses import dataclass
+from typing import Any, Final, Self
 
 from fastapi import Request
 
 from app.errors import ParameterError
 from app.geometry import DEFAULT_FIT, FITS, Fit
+from app.manifest import Manifest
+from app.settings import Settings
 
 TOP_K: Final[dict[str, Any]] = {
     "name": "top_k",
@@ -22,7 +26,49 @@ FIT: Final[dict[str, Any]] = {
     "proportions, crop keeps them and uses the middle.",
     "schema": {"type": "string", "enum": list(FITS), "default": DEFAULT_FIT},
 }
+COVERAGE: Final[dict[str, Any]] = {
+    "name": "coverage",
+    "in": "query",
+    "required": False,
+    "description": "How often `confidence_set` shall hold the truth: one that the version was calibrated "
+    "for, as a rule 0.9, 0.95 or 0.99.",
+    "schema": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+}
+INPUT: Final[dict[str, Any]] = {
+    "name": "input",
+    "in": "query",
+    "required": False,
+    "description": "`true` adds `input`: the pixels that the network saw, as a PNG file.",
+    "schema": {"type": "boolean", "default": False},
+}
+ALL: Final = (TOP_K, FIT, COVERAGE, INPUT)
+
 _LONGEST_NUMBER: Final = 12
+_SHARE: Final = re.compile(r"0?\.[0-9]{1,9}")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a request asks of the answer to each picture."""
+
+    fit: Fit
+    coverage: float
+    top_k: int | None
+    with_input: bool
+
+    @classmethod
+    def of(cls, request: Request, manifest: Manifest, settings: Settings) -> Self:
+        """What the query says, and what the settings say where it is silent.
+
+        Raises:
+            ParameterError: a parameter holds what it cannot.
+        """
+        return cls(
+            fit=fit(request),
+            coverage=coverage(request, manifest, settings.coverage),
+            top_k=top_k(request, len(manifest.class_names)),
+            with_input=flag(request, "input"),
+        )
 
 
 def top_k(request: Request, classes: int) -> int | None:
@@ -53,3 +99,40 @@ def fit(request: Request) -> Fit:
         if given == known:
             return known
     raise ParameterError(f"fit must be {' or '.join(FITS)}; something else was received.")
+
+
+def coverage(request: Request, manifest: Manifest, default: float) -> float:
+    """How often the confidence set shall hold the truth, 0 to 1.
+
+    Raises:
+        ParameterError: the version was not calibrated for what is asked for.
+    """
+    given = request.query_params.get("coverage")
+    if given is None:
+        return default
+    known = [each.coverage for each in manifest.calibration.conformal_thresholds]
+    if _SHARE.fullmatch(given) and float(given) in known:
+        return float(given)
+    received = given if _SHARE.fullmatch(given) else "something else"
+    if not known:
+        raise ParameterError(
+            f"coverage is not there to choose: {manifest.name} version {manifest.version} was published "
+            f"without thresholds for confidence sets; {received} was received. Leave it out."
+        )
+    allowed = ", ".join(f"{each:g}" for each in sorted(known))
+    raise ParameterError(
+        f"coverage must be one of {allowed}, which {manifest.name} version {manifest.version} was calibrated "
+        f"for; {received} was received."
+    )
+
+
+def flag(request: Request, name: str) -> bool:
+    """Whether something is wanted; it is not where the query is silent.
+
+    Raises:
+        ParameterError: neither true nor false.
+    """
+    given = request.query_params.get(name, "false").lower()
+    if given not in ("true", "false"):
+        raise ParameterError(f"{name} must be true or false; something else was received.")
+    return given == "true"

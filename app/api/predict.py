@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 
 from app import errors
 from app.api import parameters, problems, schemas, upload
+from app.api.answers import answer
 from app.api.deadline import PARAMETER as TIMEOUT
 from app.api.deadline import deadline
 from app.api.dependencies import Decoder, Serving, Settings
@@ -70,7 +71,7 @@ _ANSWERS: Final = schemas.documented("a cat", schemas.CLASSIFICATION) | problems
     response_model=Classification,
     responses=_ANSWERS,
     openapi_extra={
-        "parameters": [parameters.TOP_K, parameters.FIT, TIMEOUT],
+        "parameters": [*parameters.ALL, TIMEOUT],
         "requestBody": _REQUEST_BODY,
         "x-codeSamples": _SAMPLES,
     },
@@ -78,19 +79,19 @@ _ANSWERS: Final = schemas.documented("a cat", schemas.CLASSIFICATION) | problems
 async def predict(request: Request, serving: Serving, decoder: Decoder, settings: Settings) -> Response:
     """The picture is turned upright, put on white where transparent, made sRGB, and resized as `fit` says.
 
-    `image.notes` names what is special about it.
+    `image.notes` names what is special about it. `confidence_set` and `in_distribution` say how far to trust
+    the answer, where the version was calibrated.
 
     `Server-Timing` in the answer says where the time went, in milliseconds.
     """
     with serving.live.held() as model:
         began = perf_counter()
-        top_k = parameters.top_k(request, len(model.manifest.class_names))
-        fit = parameters.fit(request)
+        wanted = parameters.Wanted.of(request, model.manifest, settings)
         data = await upload.read_picture(request, settings.body_timeout_s)
         arrived = perf_counter()
         async with deadline(request, settings):
-            classified = await classify(data, model, decoder, fit)
-        body = Classification.of(classified, top_k).model_dump_json()
+            classified = await classify(data, model, decoder, wanted.fit)
+            body = (await answer(classified, wanted, Classification)).model_dump_json()
         spent_s = {
             "read": arrived - began,
             "decode": classified.decode_s,

@@ -1,13 +1,19 @@
 """What the service answers, as documents. Fields are added over time; none is renamed or removed."""
 
+import base64
+from collections.abc import Sequence
+from io import BytesIO
 from typing import Annotated, Any, Final, Self
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from pydantic import BaseModel, Field
 
 from app.api.problems import Problem
 from app.classification import Classified
+from app.serving import Model
 
 PROBABILITIES: Final = {
     "airplane": 0.0004,
@@ -26,9 +32,21 @@ CLASSIFICATION: Final[dict[str, Any]] = {
     "class_id": 3,
     "probability": 0.9731,
     "probabilities": PROBABILITIES,
-    "model": {"name": "resnet18-cifar10", "version": "1", "engine": "openvino", "precision": "int8"},
+    "confidence_set": {"coverage": 0.95, "labels": ["cat", "dog"]},
+    "in_distribution": True,
+    "ood_score": -7.25,
+    "ood_threshold": -3.5,
+    "model": {
+        "name": "resnet18-cifar10",
+        "version": "1",
+        "engine": "openvino",
+        "precision": "int8",
+        "accuracy": 0.8932,
+        "weights": "4f1c09ab77d2",
+    },
     "image": {"format": "JPEG", "width": 451, "height": 300, "notes": []},
 }
+WEIGHTS_DIGITS: Final = 12
 
 
 def _is_none(value: object) -> bool:
@@ -47,6 +65,27 @@ class ModelReference(BaseModel):
     version: str
     engine: Annotated[str, Field(description="the library that ran the model")]
     precision: Annotated[str, Field(description="what it computed in: float32, bfloat16 or int8")]
+    accuracy: Annotated[
+        float | None,
+        Field(description="on test pictures, measured on this engine in this precision; null if it was not"),
+    ]
+    weights: Annotated[
+        str | None,
+        Field(description=f"the first {WEIGHTS_DIGITS} digits of the sha256 of the SavedModel's weights"),
+    ]
+
+    @classmethod
+    def of(cls, model: Model) -> Self:
+        manifest = model.manifest
+        weights = manifest.weights_sha256
+        return cls(
+            name=manifest.name,
+            version=str(manifest.version),
+            engine=model.engine.name,
+            precision=model.engine.precision,
+            accuracy=model.accuracy,
+            weights=weights and weights[:WEIGHTS_DIGITS],
+        )
 
 
 class ImageDescription(BaseModel):
@@ -72,6 +111,29 @@ class RankedClass(BaseModel):
     probability: float
 
 
+class ConfidenceSet(BaseModel):
+    """Labels of which one is right as often as `coverage` says, over pictures like those of calibration."""
+
+    coverage: Annotated[float, Field(description="0 to 1")]
+    labels: Annotated[list[str], Field(description="at least one, the most probable first", min_length=1)]
+
+
+class SeenInput(BaseModel):
+    """What the network saw of the picture."""
+
+    width: Annotated[int, Field(description="pixels")]
+    height: Annotated[int, Field(description="pixels")]
+    png: Annotated[str, Field(description="a PNG file in base64")]
+
+    @classmethod
+    def of(cls, pixels: NDArray[np.uint8]) -> Self:
+        """For uint8 [H, W, 3]; takes milliseconds where a network takes large pictures."""
+        height, width, _ = pixels.shape
+        file = BytesIO()
+        Image.fromarray(pixels).save(file, "PNG", compress_level=1)
+        return cls(width=width, height=height, png=base64.b64encode(file.getvalue()).decode())
+
+
 class Classification(BaseModel):
     """The answer to one picture."""
 
@@ -79,37 +141,85 @@ class Classification(BaseModel):
     class_id: Annotated[int, Field(description="its place in the order of the classes, from 0")]
     probability: Annotated[float, Field(description="its probability, 0 to 1")]
     probabilities: Annotated[dict[str, float], Field(description="of every class, in order; they sum to 1")]
+    confidence_set: Annotated[
+        ConfidenceSet | None, Field(description="null where the version was not calibrated for the coverage")
+    ]
+    in_distribution: Annotated[
+        bool | None,
+        Field(description="false: may be none of the classes; null where the version has no threshold"),
+    ]
+    ood_score: Annotated[float, Field(description="larger for pictures less like those of training")]
+    ood_threshold: Annotated[
+        float | None, Field(description="in_distribution is false for scores above it; null if there is none")
+    ]
     model: ModelReference
     image: ImageDescription
+    input: Annotated[
+        SeenInput | None,
+        Field(description="the pixels that the network saw, if asked for", exclude_if=_is_none),
+    ] = None
     top: Annotated[
         list[RankedClass] | None,
         Field(description="the most probable classes, sorted, if top_k asked for them", exclude_if=_is_none),
     ] = None
 
     @classmethod
-    def of(cls, classified: Classified, top_k: int | None = None, **place: int) -> Self:
-        """The answer with the `top_k` most probable classes sorted, of which the lower id wins a tie."""
+    def of(
+        cls,
+        classified: Classified,
+        *,
+        coverage: float,
+        top_k: int | None = None,
+        seen: SeenInput | None = None,
+        **place: int,
+    ) -> Self:
+        """The answer, with the `top_k` most probable classes sorted, of which the lower id wins a tie."""
         model, picture = classified.model, classified.picture
         names, probabilities = model.manifest.class_names, _shortest(classified.probabilities)
-        ranking = [
-            RankedClass(label=names[index], class_id=index, probability=probabilities[index])
-            for index in np.argsort(-classified.probabilities, kind="stable").tolist()
-        ]
+        best = int(classified.probabilities.argmax())
         return cls(
-            **ranking[0].model_dump(),
+            label=names[best],
+            class_id=best,
+            probability=probabilities[best],
             probabilities=dict(zip(names, probabilities, strict=True)),
-            model=ModelReference(
-                name=model.manifest.name,
-                version=str(model.manifest.version),
-                engine=model.engine.name,
-                precision=model.engine.precision,
-            ),
+            confidence_set=_confidence_set(classified, coverage),
+            in_distribution=classified.in_distribution,
+            ood_score=float(str(classified.ood_score)),
+            ood_threshold=model.manifest.calibration.ood_threshold,
+            model=_reference(model),
             image=ImageDescription(
                 format=picture.format, width=picture.width, height=picture.height, notes=picture.notes
             ),
-            top=None if top_k is None else ranking[:top_k],
+            input=seen,
+            top=None if top_k is None else _ranking(names, probabilities)[:top_k],
             **place,
         )
+
+
+# The same in every answer of a model, for as long as it is there.
+_REFERENCES: Final[WeakKeyDictionary[Model, ModelReference]] = WeakKeyDictionary()
+
+
+def _reference(model: Model) -> ModelReference:
+    found = _REFERENCES.get(model)
+    if found is None:
+        found = _REFERENCES[model] = ModelReference.of(model)
+    return found
+
+
+def _confidence_set(classified: Classified, coverage: float) -> ConfidenceSet | None:
+    indexes = classified.confidence_set(coverage)
+    if indexes is None:
+        return None
+    names = classified.model.manifest.class_names
+    return ConfidenceSet(coverage=coverage, labels=[names[index] for index in indexes])
+
+
+def _ranking(names: Sequence[str], probabilities: Sequence[float]) -> list[RankedClass]:
+    return [
+        RankedClass(label=names[index], class_id=index, probability=probabilities[index])
+        for index in sorted(range(len(names)), key=lambda index: -probabilities[index])
+    ]
 
 
 class Place(BaseModel):
