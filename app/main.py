@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 from app import __version__, engines
 from app.api import batch, docs, health, metrics, oip_routes, predict, problems, tfserving_routes
-from app.api.admission import Admission
+from app.api.admission import Admission, Gate
 from app.api.draining import Draining
 from app.api.limits import BodyLimit
 from app.api.observation import Observation
@@ -49,6 +49,7 @@ def create_app(settings: Settings | None = None, choose: Choose = engines.choose
     app.state.settings = settings
     app.state.choose = choose
     app.state.metrics = Metrics()
+    app.state.gate = Gate(settings, app.state.metrics)
     for router in (predict.router, batch.router, health.router, metrics.router, docs.router):
         app.include_router(router)
     app.include_router(tfserving_routes.router)
@@ -65,7 +66,7 @@ def _guard(app: FastAPI, settings: Settings) -> None:
         max_bytes=settings.max_body_bytes,
         exceptions={batch.PATH: settings.max_upload_bytes},
     )
-    app.add_middleware(Admission, settings=settings, metrics=app.state.metrics)
+    app.add_middleware(Admission, settings=settings, gate=app.state.gate)
     app.add_middleware(Observation, metrics=app.state.metrics)
     app.add_middleware(tfserving_routes.FoldedCase)
     app.add_middleware(Draining)

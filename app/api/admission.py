@@ -15,39 +15,20 @@ from app.serving import Model
 from app.settings import Settings
 
 
-class Admission:
-    """Lets a request to classify in if a model answers, its pictures can wait, and it says nothing absurd.
+class Gate:
+    """Counts the requests to classify that are being received or answered, whatever way they came in."""
 
-    Everything else (probes, metrics, pages) passes.
-    """
-
-    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
-        self._app = app
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._settings = settings
         self._metrics = metrics
         self._in_flight = 0
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not ways_in.template(scope):
-            await self._app(scope, receive, send)
-            return
-        request = Request(scope)
-        try:
-            self._check(request)
-        except ServiceError as error:
-            response = problems.response(error, request)
-            if _has_body(request):
-                response.headers["Connection"] = "close"
-            await response(scope, receive, send)
-        else:
-            with self._counted():
-                await self._app(scope, receive, send)
+    def check(self, model: Model, decoder: Decoder) -> None:
+        """Costs microseconds, since a service that is full does little else.
 
-    def _check(self, request: Request) -> None:
-        """Costs microseconds, since a service that is full does little else."""
-        model: Model = request.app.state.serving.live
-        decoder: Decoder = request.app.state.decoder
-        timeout_s(request, self._settings)
+        Raises:
+            OverloadedError: too many pictures are waiting, or too many requests are in.
+        """
         pictures, most = decoder.waiting + model.queued, self._settings.queue_pictures
         if pictures >= most:
             raise OverloadedError(
@@ -66,7 +47,8 @@ class Admission:
             )
 
     @contextmanager
-    def _counted(self) -> Iterator[None]:
+    def counted(self) -> Iterator[None]:
+        """Counts one more while it lasts."""
         self._in_flight += 1
         self._metrics.in_flight.inc()
         try:
@@ -74,6 +56,39 @@ class Admission:
         finally:
             self._in_flight -= 1
             self._metrics.in_flight.dec()
+
+
+class Admission:
+    """Lets a request to classify in if a model answers, its pictures can wait, and it says nothing absurd.
+
+    Everything else (probes, metrics, pages) passes.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings, gate: Gate) -> None:
+        self._app = app
+        self._settings = settings
+        self._gate = gate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not ways_in.template(scope):
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        try:
+            self._check(request)
+        except ServiceError as error:
+            response = problems.response(error, request)
+            if _has_body(request):
+                response.headers["Connection"] = "close"
+            await response(scope, receive, send)
+        else:
+            with self._gate.counted():
+                await self._app(scope, receive, send)
+
+    def _check(self, request: Request) -> None:
+        model: Model = request.app.state.serving.live
+        timeout_s(request, self._settings)
+        self._gate.check(model, request.app.state.decoder)
 
 
 def _has_body(request: Request) -> bool:

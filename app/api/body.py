@@ -44,6 +44,11 @@ async def parsed(request: Request, data: bytes, settings: Settings, parse: Calla
     def work() -> _T:
         return parse(content_encoding.decode(data, encoding, settings.max_body_bytes))
 
-    if len(data) <= _QUICK_BYTES and not encoding:
+    return await beside(work, len(data) if not encoding else None)
+
+
+async def beside(work: Callable[[], _T], size_bytes: int | None) -> _T:
+    """What `work` returns; it runs beside the event loop unless its size is known and small."""
+    if size_bytes is not None and size_bytes <= _QUICK_BYTES:
         return work()
     return await asyncio.get_running_loop().run_in_executor(_PARSERS, work)

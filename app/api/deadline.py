@@ -59,7 +59,11 @@ async def deadline(request: Request, settings: Settings) -> AsyncIterator[None]:
         except TimeoutError as error:
             if caller.left:
                 raise ClientDisconnect from error
-            raise DeadlineError(f"There was no answer within {seconds:g} s.", limit=seconds) from error
+            raise too_late(seconds) from error
+
+
+def too_late(seconds: float) -> DeadlineError:
+    return DeadlineError(f"There was no answer within {seconds:g} s.", limit=seconds)
 
 
 class _Caller:

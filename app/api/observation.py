@@ -21,6 +21,50 @@ _QUIET: Final = frozenset({"/livez", "/readyz", "/metrics"})
 _CONVERTOR: Final = re.compile(r":\w+(?=\})")
 
 
+class Observed:
+    """How far a request came; without an answer the status stays 500."""
+
+    def __init__(self) -> None:
+        self.began = self.read_at = perf_counter()
+        self.body_bytes = 0
+        self.status = 500
+        self.code = ""
+
+    def read(self, size_bytes: int) -> None:
+        """So much more of the body has arrived."""
+        self.body_bytes += size_bytes
+        self.read_at = perf_counter()
+
+    def count(self, metrics: Metrics, route: str, method: str, *, classifies: bool) -> None:
+        """`route` and `method` come from a short list; time and size are of requests that `classifies`."""
+        metrics.requests.labels(route, method, str(self.status)).inc()
+        if self.code:
+            metrics.refusals.labels(self.code).inc()
+        if classifies and self.status == 200:
+            metrics.took("read", self.read_at - self.began)
+            metrics.took("total", perf_counter() - self.began)
+            metrics.body_bytes.observe(self.body_bytes)
+
+    def log(self, method: str, path: str, client: str, request_id: str, *, quiet: bool) -> None:
+        """One line, about a success only at the level debug if it is to be `quiet`."""
+        level = logging.DEBUG if quiet and self.status == 200 else logging.INFO
+        if not _LOG.isEnabledFor(level):
+            return
+        fields = {
+            "method": method[:_SHOWN],
+            "path": path[:_SHOWN],
+            "status": self.status,
+            "ms": round(1000 * (perf_counter() - self.began), 2),
+            "body_bytes": self.body_bytes,
+            "code": self.code,
+            "client": client,
+            "request_id": request_id,
+        }
+        _LOG.log(
+            level, "request", extra={FIELDS: {name: value for name, value in fields.items() if value != ""}}
+        )
+
+
 class Observation:
     """Stands outside of all that may refuse a request, and inside of what changes its path."""
 
@@ -36,37 +80,36 @@ class Observation:
         try:
             await self._app(scope, exchange.receive, exchange.send)
         finally:
-            self._count(scope, exchange)
-            _log(scope, exchange)
+            exchange.code = _problem_code(scope, exchange)
+            self._record(scope, exchange)
 
-    def _count(self, scope: Scope, exchange: "_Exchange") -> None:
+    def _record(self, scope: Scope, exchange: Observed) -> None:
+        """The log has the path as it came, percent-encoded, without the query: that may hold secrets."""
         way_in = ways_in.template(scope)
         method = scope["method"] if scope["method"] in _METHODS else _OTHER
-        self._metrics.requests.labels(way_in or _template(scope), method, str(exchange.status)).inc()
-        if code := _problem_code(scope, exchange):
-            self._metrics.refusals.labels(code).inc()
-        if way_in and exchange.status == 200:
-            self._metrics.took("read", exchange.read_at - exchange.began)
-            self._metrics.took("total", perf_counter() - exchange.began)
-            self._metrics.body_bytes.observe(exchange.body_bytes)
+        exchange.count(self._metrics, way_in or _template(scope), method, classifies=bool(way_in))
+        exchange.log(
+            scope["method"],
+            scope.get("raw_path", b"").decode("ascii", "backslashreplace"),
+            (scope.get("client") or ("",))[0],
+            scope.get("state", {}).get("request_id", ""),
+            quiet=scope["path"] in _QUIET,
+        )
 
 
-class _Exchange:
-    """What passes between one client and the application; without an answer the status stays 500."""
+class _Exchange(Observed):
+    """What passes between one client and the application."""
 
     def __init__(self, receive: Receive, send: Send) -> None:
+        super().__init__()
         self._receive = receive
         self._send = send
-        self.began = self.read_at = perf_counter()
-        self.body_bytes = 0
-        self.status = 500
         self.is_answered = False
 
     async def receive(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.request":
-            self.body_bytes += len(message.get("body", b""))
-            self.read_at = perf_counter()
+            self.read(len(message.get("body", b"")))
         return message
 
     async def send(self, message: Message) -> None:
@@ -79,25 +122,6 @@ def _problem_code(scope: Scope, exchange: _Exchange) -> str:
     """Empty if there was no problem. Faults of ours are answered outside of here, after this is asked."""
     code: str = scope.get("state", {}).get("problem_code", "")
     return code if code or exchange.is_answered else _FAULT
-
-
-def _log(scope: Scope, exchange: _Exchange) -> None:
-    """The path as it came, percent-encoded, without the query: that may hold what is not for logs."""
-    level = logging.DEBUG if scope["path"] in _QUIET and exchange.status == 200 else logging.INFO
-    if not _LOG.isEnabledFor(level):
-        return
-    path = scope.get("raw_path", b"").decode("ascii", "backslashreplace")[:_SHOWN]
-    fields = {
-        "method": scope["method"][:_SHOWN],
-        "path": path,
-        "status": exchange.status,
-        "ms": round(1000 * (perf_counter() - exchange.began), 2),
-        "body_bytes": exchange.body_bytes,
-        "code": _problem_code(scope, exchange),
-        "client": (scope.get("client") or ("",))[0],
-        "request_id": scope.get("state", {}).get("request_id", ""),
-    }
-    _LOG.log(level, "request", extra={FIELDS: {name: value for name, value in fields.items() if value != ""}})
 
 
 def _template(scope: Scope) -> str:

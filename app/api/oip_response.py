@@ -16,8 +16,8 @@ from app.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)
-class _Tensor:
-    """`flat` are the elements for JSON, `packed` the same in binary form."""
+class Tensor:
+    """An output; `flat` are its elements, `packed` the same in binary form."""
 
     shape: Sequence[int]
     datatype: str
@@ -30,7 +30,7 @@ def infer(request: InferRequest, prediction: Prediction, manifest: Manifest) -> 
     described: list[dict[str, Any]] = []
     tail: list[bytes] = []
     for output in request.outputs:
-        tensor = _tensor(output, getattr(prediction, output.name), manifest.class_names)
+        tensor = tensor_of(output, prediction, manifest)
         head: dict[str, Any] = {"name": output.name, "shape": list(tensor.shape), "datatype": tensor.datatype}
         if output.binary:
             described.append(head | {"parameters": {"binary_data_size": len(tensor.packed)}})
@@ -49,14 +49,17 @@ def infer(request: InferRequest, prediction: Prediction, manifest: Manifest) -> 
     )
 
 
-def _tensor(output: Output, values: NDArray[np.float32], names: Sequence[str]) -> _Tensor:
+def tensor_of(output: Output, prediction: Prediction, manifest: Manifest) -> Tensor:
+    """What was asked for of a prediction: its numbers, or the names and numbers of its best classes."""
+    values: NDArray[np.float32] = getattr(prediction, output.name)
+    names = manifest.class_names
     if not output.classes:
         packed = values.astype("<f4").tobytes()
-        return _Tensor(values.shape, "FP32", decimals.shortest(values), packed)
+        return Tensor(values.shape, "FP32", decimals.shortest(values), packed)
     best = np.argsort(-values, axis=1, kind="stable")[:, : output.classes]
     texts = [
         f"{row[index]:f}:{index}:{names[index]}"
         for row, order in zip(values, best, strict=True)
         for index in order
     ]
-    return _Tensor(best.shape, "BYTES", texts, oip_binary.pack(text.encode() for text in texts))
+    return Tensor(best.shape, "BYTES", texts, oip_binary.pack(text.encode() for text in texts))
