@@ -22,6 +22,7 @@ from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 from tritonclient.utils import InferenceServerException
 
 from app.api import oip_binary, pictures
@@ -230,6 +231,14 @@ def test_unknown_parameters_are_ignored(client: httpx.Client) -> None:
     given = pixels_input(random_pixels(1), parameters={"anything": 1})
     answer = ask(client, given, parameters={"priority": 3, "other": "x"}, more=[[{}]])
     assert len(answer["outputs"]) == 2
+
+
+def test_files_may_be_cropped(client: httpx.Client, encode: Encode) -> None:
+    flag = Image.new("RGB", (96, 32), "blue")
+    flag.paste("red", (32, 0, 64, 32))
+    for fit, colour in (("squash", 2), ("crop", 0)):
+        answer = ask(client, files_input(encode(flag)), parameters={"fit": fit})
+        assert values(answer).argmax() == colour
 
 
 def test_an_output_may_differ_from_what_the_request_says(client: httpx.Client) -> None:

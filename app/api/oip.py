@@ -53,14 +53,14 @@ async def ready(serving: Serving) -> dict[str, bool]:
 
 async def model_ready(request: Request, serving: Serving, settings: Settings) -> dict[str, Any]:
     """Whether this version answers; 503 and the reason if it does not now, 404 if it is not known."""
-    model = _model(request, serving, settings)
+    model = _asked(request, serving, settings)
     await ready(serving)
     return {"name": model.manifest.name, "ready": True}
 
 
 async def metadata(request: Request, serving: Serving, settings: Settings) -> dict[str, Any]:
     """Names, types and shapes of what goes in and comes out; a request gives exactly one of the inputs."""
-    model = _model(request, serving, settings)
+    model = _asked(request, serving, settings)
     return described(model.manifest, model.engine.name)
 
 
@@ -84,13 +84,13 @@ def described(manifest: Manifest, engine: str) -> dict[str, Any]:
 
 async def infer(request: Request, serving: Serving, decoder: Decoder, settings: Settings) -> Response:
     """Encoded pictures or pixels in, probabilities and a score out, as JSON or in binary form."""
-    with _model(request, serving, settings).held() as model:
+    with _asked(request, serving, settings).held() as model:
         data = await body.read(request, settings.body_timeout_s)
         header = request.headers.get(oip_binary.HEADER)
         parse = partial(Contract(model.manifest, settings.queue_pictures).parse, header=header)
         async with deadline(request, settings):
             asked = await body.parsed(request, data, settings, parse)
-            prediction = await pictures.answer(asked.pictures, model, decoder, settings)
+            prediction = await pictures.answer(asked.pictures, model, decoder, settings, asked.fit)
         response = oip_response.infer(asked, prediction, model.manifest)
     return content_encoding.compress(response, request.headers.get("accept-encoding", ""))
 
@@ -116,8 +116,17 @@ async def manage() -> Response:
     )
 
 
-def _model(request: Request, serving: Serving, settings: Settings) -> Model:
-    name, version = request.path_params["name"], request.path_params.get("version")
+def _asked(request: Request, serving: Serving, settings: Settings) -> Model:
+    return find(request.path_params["name"], request.path_params.get("version"), serving, settings)
+
+
+def find(name: str, version: str | None, serving: Serving, settings: Settings) -> Model:
+    """The model of this name, in this version if one is asked for.
+
+    Raises:
+        UnknownModelError: it is not what is served.
+        NotReadyError: it does not answer now.
+    """
     if name == settings.model_name:
         live_model = serving.live
         if version is None or version.lstrip("0") == str(live_model.manifest.version):

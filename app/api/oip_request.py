@@ -12,6 +12,7 @@ from app.api import json_document, oip_binary, pictures, pixels
 from app.api.json_document import Budget
 from app.api.pictures import ENCODED, PIXELS, PROBABILITIES, SCORE, Encoded, Pictures
 from app.errors import ProtocolError
+from app.geometry import DEFAULT_FIT, FITS, Fit
 from app.manifest import Manifest
 
 _DATATYPES: Final[Mapping[str, str]] = {ENCODED: "BYTES", PIXELS: "UINT8"}
@@ -35,6 +36,7 @@ class InferRequest:
     pictures: Pictures
     outputs: tuple[Output, ...]
     id: str | None = None
+    fit: Fit = DEFAULT_FIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,11 @@ class Contract:
         size = self.manifest.input
         return size.height, size.width, size.channels
 
+    @property
+    def budget(self) -> Budget:
+        """What a message may hold."""
+        return Budget.of_pictures(self.pictures, self.shape)
+
     def parse(self, body: bytes, header: str | None) -> InferRequest:
         """Reads a body; `header` is the value of `oip_binary.HEADER`, if that was sent.
 
@@ -59,16 +66,26 @@ class Contract:
         length = len(body) if header is None else oip_binary.header_length(header, len(body))
         if header is not None and not length:
             return InferRequest(Encoded([body], _ELEMENT), ALL_BINARY)
-        document = json_document.parse(body[:length], Budget.of_pictures(self.pictures, self.shape))
+        document = json_document.parse(body[:length], self.budget)
         if not isinstance(document, dict):
             raise _wrong("The request", "an object", document)
+        return self.read(document, memoryview(body)[length:])
+
+    def read(self, document: Mapping[str, Any], tail: memoryview) -> InferRequest:
+        """Reads a request whose binary tensors lie in `tail`.
+
+        Raises:
+            ProtocolError: it is none that this model answers.
+        """
         request_id = document.get("id")
         if request_id is not None and not isinstance(request_id, str):
             raise _wrong("'id'", "a string", request_id)
+        parameters = _parameters(document)
         return InferRequest(
-            self._pictures(document.get("inputs"), memoryview(body)[length:]),
-            _outputs(document.get("outputs"), _parameters(document)),
+            self._pictures(document.get("inputs"), tail),
+            _outputs(document.get("outputs"), parameters),
             request_id,
+            _fit(parameters),
         )
 
     def _pictures(self, inputs: Any, tail: memoryview) -> Pictures:
@@ -193,6 +210,14 @@ def _output(item: Mapping[str, Any], *, binary: bool) -> Output:
     if classes and name != PROBABILITIES:
         raise ProtocolError(f"the output '{name}' has no classes; ask for those of '{PROBABILITIES}'")
     return Output(name, _flag(parameters, "binary_data", default=binary), classes)
+
+
+def _fit(parameters: Mapping[str, Any]) -> Fit:
+    given = parameters.get("fit", DEFAULT_FIT)
+    for known in FITS:
+        if given == known:
+            return known
+    raise _wrong("'fit'", " or ".join(repr(fit) for fit in FITS), given)
 
 
 def _flag(parameters: Mapping[str, Any], name: str, *, default: bool) -> bool:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from app.decoding import Decoder
 from app.engines import Prediction
 from app.errors import PictureError, ProtocolError
+from app.geometry import DEFAULT_FIT, Fit
 from app.serving import Model
 from app.settings import Settings
 
@@ -38,8 +39,12 @@ def count(pictures: Pictures) -> int:
     return len(pictures.files) if isinstance(pictures, Encoded) else len(pictures)
 
 
-async def answer(pictures: Pictures, model: Model, decoder: Decoder, settings: Settings) -> Prediction:
+async def answer(
+    pictures: Pictures, model: Model, decoder: Decoder, settings: Settings, fit: Fit = DEFAULT_FIT
+) -> Prediction:
     """The prediction for pixels, uint8 [N, H, W, 3], or for N files.
+
+    `fit` says what becomes of files whose shape is not the model's.
 
     Raises:
         ProtocolError: no picture, more than may wait, or one that does not decode.
@@ -50,15 +55,17 @@ async def answer(pictures: Pictures, model: Model, decoder: Decoder, settings: S
     if not 1 <= number <= settings.queue_pictures:
         raise ProtocolError(f"The request has {number} pictures; 1 to {settings.queue_pictures} are taken.")
     if isinstance(pictures, Encoded):
-        pictures = await _decoded(pictures, model.input_size, decoder)
+        pictures = await _decoded(pictures, decoder, model.input_size, fit)
     return (await model.predict(pictures)).prediction
 
 
-async def _decoded(pictures: Encoded, size: tuple[int, int], decoder: Decoder) -> NDArray[np.uint8]:
+async def _decoded(pictures: Encoded, decoder: Decoder, size: tuple[int, int], fit: Fit) -> NDArray[np.uint8]:
     decoded = np.empty((len(pictures.files), *size, 3), dtype=np.uint8)
     for start in range(0, len(decoded), _AT_ONCE):
         files = pictures.files[start : start + _AT_ONCE]
-        found = await asyncio.gather(*(decoder.decode(file, size) for file in files), return_exceptions=True)
+        found = await asyncio.gather(
+            *(decoder.decode(file, size, fit) for file in files), return_exceptions=True
+        )
         for index, picture in enumerate(found, start):
             if isinstance(picture, PictureError):
                 raise ProtocolError(pictures.complaint.format(index=index, error=picture)) from picture
