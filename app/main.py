@@ -13,7 +13,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 
 from app import __version__, engines
-from app.api import batch, docs, health, metrics, oip_routes, predict, problems, tfserving_routes
+from app.api import batch, cards, docs, health, metrics, oip_routes, predict, problems, tfserving_routes
 from app.api.admission import Admission, Gate
 from app.api.draining import Draining
 from app.api.limits import BodyLimit
@@ -50,7 +50,7 @@ def create_app(settings: Settings | None = None, choose: Choose = engines.choose
     app.state.choose = choose
     app.state.metrics = Metrics()
     app.state.gate = Gate(settings, app.state.metrics)
-    for router in (predict.router, batch.router, health.router, metrics.router, docs.router):
+    for router in (predict.router, batch.router, cards.router, health.router, metrics.router, docs.router):
         app.include_router(router)
     app.include_router(tfserving_routes.router)
     app.include_router(oip_routes.router)

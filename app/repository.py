@@ -120,6 +120,17 @@ class Repository:
         _verify(version)
         return version
 
+    def stated(self, name: str, number: int) -> Manifest:
+        """What a version says of itself; its files are not looked at.
+
+        Raises:
+            VersionNotFoundError: it is not published here.
+            ManifestError: its manifest cannot be used.
+        """
+        if not _NAME.fullmatch(name) or number not in self.versions(name):
+            raise VersionNotFoundError(f"{name} version {number} is not in {self.root}.")
+        return manifest.read(self.root / name / str(number) / manifest.FILE_NAME)
+
     @contextmanager
     def staging(self, name: str) -> Iterator[Staging]:
         """A folder to fill and to `publish`; whatever ends the block before that, nothing of it stays behind.

@@ -10,7 +10,16 @@ from numpy.typing import NDArray
 from app import golden
 from app.engines import Engine, Prediction
 from app.errors import EngineError
-from app.manifest import GOLDEN_NAME, Calibration, Card, ConformalThreshold, Input, Measurement
+from app.manifest import (
+    GOLDEN_NAME,
+    Calibration,
+    Card,
+    ConformalThreshold,
+    Evaluation,
+    Input,
+    Measurement,
+    ReliabilityBin,
+)
 from app.repository import Repository, Version
 
 MODEL = "colours"
@@ -32,6 +41,16 @@ CALIBRATED = CARD.model_copy(
                 ConformalThreshold(coverage=0.99, threshold=0.01),
             ),
             ood_threshold=-2.0,
+        ),
+        "evaluation": Evaluation(
+            data="colours",
+            engine="fake",
+            precision="float32",
+            confusion=((2, 0, 0), (1, 1, 0), (0, 0, 0)),
+            reliability=(
+                ReliabilityBin(confidence=0.5, accuracy=0.25, pictures=1),
+                ReliabilityBin(confidence=0.9, accuracy=1.0, pictures=3),
+            ),
         ),
     }
 )

@@ -1,7 +1,5 @@
 """`/docs`: the OpenAPI document as a page that needs no other host, and `/`, which leads to it."""
 
-import base64
-import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -9,39 +7,27 @@ from html import escape
 from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import JSONResponse
 
 from app.api import problems
+from app.api.page import page
 
 router = APIRouter(include_in_schema=False)
 
 PREDICT_SAMPLE: Final = "curl -F file=@cat.jpg http://127.0.0.1:8000/predict"
 _CODE: Final = re.compile(r"`([^`]+)`")
-_STYLE: Final = """
-:root { color-scheme: light dark; }
-body { font: 1rem/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem; }
-h2 { border-top: 1px solid #8886; margin-top: 2.5rem; padding-top: 1rem; }
-code, pre { font: .875rem/1.45 ui-monospace, monospace; }
-pre { background: #8882; border-radius: .4rem; overflow-x: auto; padding: .75rem; }
-:target { background: #fc36; }
-"""
-_POLICY: Final = (
-    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; style-src 'sha256-"
-    + base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-    + "'"
-)
 
 
 @router.get("/docs")
 async def docs(request: Request) -> Response:
-    return _page("API", _document(request.app))
+    return page("API", _document(request.app))
 
 
 @router.get("/")
 async def index(request: Request) -> Response:
     """Where to go: a page for browsers, JSON for others."""
     if "text/html" in request.headers.get("accept", ""):
-        return _page("Image classification", _welcome())
+        return page("Image classification", _welcome())
     return JSONResponse(
         {
             "service": request.app.title,
@@ -51,15 +37,6 @@ async def index(request: Request) -> Response:
             "live": "/livez",
             "ready": "/readyz",
         }
-    )
-
-
-def _page(title: str, body: Iterator[str]) -> Response:
-    head = f'<meta name="viewport" content="width=device-width"><title>{title}</title><style>{_STYLE}</style>'
-    main = f"<main><h1>{title}</h1>{''.join(body)}</main>"
-    return HTMLResponse(
-        f'<!doctype html><html lang="en"><meta charset="utf-8">{head}{main}',
-        headers={"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff"},
     )
 
 
