@@ -56,7 +56,7 @@ def in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
     A broken profile counts as none, and one that means sRGB changes no pixel.
     """
-    plain = image.convert("RGB")
+    plain = image if image.mode == "RGB" else image.convert("RGB")
     if profile is None or not _is_harmless(profile):
         return plain
     with suppress(ImageCms.PyCMSError, OSError, ValueError, TypeError):

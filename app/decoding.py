@@ -1,18 +1,20 @@
 """Decodes pictures beside the event loop, in a few threads and with a bound on what may wait for them.
 
 Pillow lets other threads run while it decodes and resizes, so about one thread per core uses all of them;
-more would only hold more decoded pictures in memory at the same time.
+more would only hold more decoded pictures in memory at the same time. A picture that is certain to take less
+time than the way to another thread and back is decoded where it is.
 """
 
 import asyncio
-import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from time import perf_counter
 from typing import Final, Protocol, Self
 
-from app import imaging
+from app import imaging, picture_structure
+from app.cores import available_cores
 from app.errors import OverloadedError, PictureError
 from app.geometry import DEFAULT_FIT, Fit
 from app.imaging import Limits, Picture
@@ -29,8 +31,15 @@ class Decode(Protocol):
     def __call__(self, data: bytes, *, size: tuple[int, int], fit: Fit) -> Picture: ...
 
 
+def _never(_data: bytes) -> bool:
+    return False
+
+
 class Decoder:
-    """A thread pool for `decode`. Belongs to one event loop."""
+    """A thread pool for `decode`, past which go the pictures that `is_quick` picks.
+
+    Belongs to one event loop.
+    """
 
     def __init__(
         self,
@@ -39,11 +48,13 @@ class Decoder:
         max_pictures: int,
         max_bytes: int,
         decode: Decode = imaging.decode,
+        is_quick: Callable[[bytes], bool] = _never,
         metrics: Metrics | None = None,
     ) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._threads = threads
         self._decode = decode
+        self._is_quick = is_quick
         self._metrics = metrics or Metrics()
         self._max_pictures = max_pictures
         self._max_bytes = max_bytes
@@ -62,10 +73,11 @@ class Decoder:
             formats=FORMATS + ((TIFF,) if settings.accept_tiff else ()),
         )
         return cls(
-            settings.decode_threads or len(os.sched_getaffinity(0)),
+            settings.decode_threads or available_cores(),
             max_pictures=settings.queue_pictures,
             max_bytes=settings.queue_bytes,
             decode=partial(imaging.decode, limits=limits),
+            is_quick=picture_structure.is_quick,
             metrics=metrics,
         )
 
@@ -86,19 +98,25 @@ class Decoder:
             PictureError: the bytes do not become a picture.
             OverloadedError: too many pictures or bytes are waiting already.
         """
-        self._admit(len(data))
         began = perf_counter()
-        future = self._pool.submit(self._timed, data, size, fit)
-        # Not when the caller leaves: a decode that has begun holds its memory until its thread is done with
-        # it.
-        future.add_done_callback(partial(self._release, len(data)))
         try:
-            picture = await asyncio.wrap_future(future)
+            if self._is_quick(data):
+                picture = self._decode(data, size=size, fit=fit)
+            else:
+                picture = await self._in_thread(data, size, fit)
         except PictureError as error:
             self._metrics.picture_refusals.labels(error.code).inc()
             raise
         self._metrics.took("decode", perf_counter() - began)
         return picture
+
+    async def _in_thread(self, data: bytes, size: tuple[int, int], fit: Fit) -> Picture:
+        self._admit(len(data))
+        future = self._pool.submit(self._timed, data, size, fit)
+        # Not when the caller leaves: a decode that has begun holds its memory until its thread is done with
+        # it.
+        future.add_done_callback(partial(self._release, len(data)))
+        return await asyncio.wrap_future(future)
 
     def _timed(self, data: bytes, size: tuple[int, int], fit: Fit) -> Picture:
         began = perf_counter()

@@ -19,6 +19,7 @@ from app.api.draining import Draining
 from app.api.limits import BodyLimit
 from app.api.observation import Observation
 from app.api.request_id import RequestId
+from app.api.shortcut import Shortcut
 from app.decoding import Decoder
 from app.errors import ServiceError, SettingsError
 from app.metrics import Metrics
@@ -61,6 +62,7 @@ def create_app(settings: Settings | None = None, choose: Choose = engines.choose
 
 def _guard(app: FastAPI, settings: Settings) -> None:
     """What stands in front of every route; the last one added sees a request first."""
+    app.add_middleware(Shortcut, path=predict.PATH, handler=predict.predict)
     app.add_middleware(
         BodyLimit,
         max_bytes=settings.max_body_bytes,

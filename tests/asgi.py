@@ -105,9 +105,10 @@ async def call(
     path: str,
     receive: Callable[[], Awaitable[Message]],
     method: str = "POST",
+    root_path: str = "",
     **headers: str,
 ) -> Answer:
-    """Names of headers are written with underscores."""
+    """Names of headers are written with underscores; `root_path` is the part of `path` a proxy adds."""
     messages: list[Message] = []
 
     async def send(message: Message) -> None:
@@ -122,7 +123,7 @@ async def call(
         "path": path,
         "raw_path": path.encode(),
         "query_string": b"",
-        "root_path": "",
+        "root_path": root_path,
         "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()],
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 80),

@@ -4,11 +4,14 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from conftest import Encode
 
+from app import imaging
 from app.decoding import Decoder
 from app.errors import BrokenPictureError, OverloadedError
 from app.geometry import Fit
 from app.imaging import Picture
+from app.picture_structure import is_quick
 
 SIZE = (32, 32)
 
@@ -123,3 +126,19 @@ async def test_the_wait_that_is_announced_grows_with_what_waits(decoder: Decoder
     assert (decoder.waiting, decoder.wait_s > 3 * 0.2 * 0.04) == (3, True)
     slow.gate.set()
     await asyncio.gather(*waiting)
+
+
+async def test_only_a_picture_that_is_quick_is_decoded_on_the_event_loop(encode: Encode) -> None:
+    where: dict[bytes, int] = {}
+
+    def decode(data: bytes, *, size: tuple[int, int], fit: Fit) -> Picture:
+        where[data] = threading.get_ident()
+        return imaging.decode(data, size=size, fit=fit)
+
+    decoder = Decoder(1, max_pictures=9, max_bytes=10**6, decode=decode, is_quick=is_quick)
+    quick, slow = encode("red"), encode("red", "JPEG")
+    assert (await decoder.decode(quick, SIZE)).format == "PNG"
+    assert (await decoder.decode(slow, SIZE)).format == "JPEG"
+    assert where[quick] == threading.get_ident() != where[slow]
+    assert decoder.wait_s == 0
+    decoder.close()

@@ -11,6 +11,8 @@ import pytest
 from conftest import Encode
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
 from PIL import Image, features
 
 from app import imaging
@@ -208,6 +210,11 @@ def test_a_tiny_picture_is_enlarged_and_says_so(encode: Encode) -> None:
     picture = decode(encode(Image.new("RGB", (1, 1), "red")))
     assert (picture.pixels == [255, 0, 0]).all()
     assert picture.notes == ("enlarged", "nearly_blank")
+
+
+@given(levels=arrays(np.uint8, (32, 32, 3), elements=st.integers(0, 255)))
+def test_how_blank_a_picture_is_does_not_depend_on_how_it_is_computed(levels: NDArray[np.uint8]) -> None:
+    assert imaging._variance(levels) == pytest.approx(levels.astype(float).var(axis=(0, 1)), abs=1e-6)
 
 
 @pytest.mark.parametrize("size", [(2000, 1500), (700, 2100), (256, 256)])

@@ -14,6 +14,8 @@ from app.api.dependencies import Decoder, Serving, Settings
 from app.api.schemas import Classification
 from app.classification import classify
 
+PATH: Final = "/predict"
+
 router = APIRouter(tags=["predict"])
 
 _BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
@@ -66,7 +68,7 @@ _ANSWERS: Final = schemas.documented("a cat", schemas.CLASSIFICATION) | problems
 
 
 @router.post(
-    "/predict",
+    PATH,
     summary="Classify a picture",
     response_model=Classification,
     responses=_ANSWERS,

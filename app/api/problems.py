@@ -108,6 +108,12 @@ def response(error: ServiceError, request: Request) -> Response:
     return _rendered(request, error.code, status, str(error), headers, **_extensions(error))
 
 
+def to_nobody(request: Request) -> Response:
+    """The answer when the client has left; the status is what proxies write into their logs for this."""
+    request.state.problem_code = _CLIENT_LEFT
+    return Response(status_code=_CLIENT_LEFT_STATUS)
+
+
 def documented(*examples: ServiceError) -> dict[int | str, dict[str, Any]]:
     """OpenAPI responses, made by the code that makes the real ones; several examples may share a status."""
     found: dict[int | str, dict[str, Any]] = {}
@@ -165,9 +171,7 @@ async def _on_invalid_request(request: Request, error: RequestValidationError) -
 
 
 async def _on_disconnect(request: Request, _error: Exception) -> Response:
-    """Nobody is there to read it; the status is what proxies write into their logs for this."""
-    request.state.problem_code = _CLIENT_LEFT
-    return Response(status_code=_CLIENT_LEFT_STATUS)
+    return to_nobody(request)
 
 
 async def _on_fault(request: Request, _error: Exception) -> Response:
