@@ -10,7 +10,7 @@ from app.batching import Result
 from app.decoding import Decoder
 from app.geometry import DEFAULT_FIT, Fit
 from app.imaging import Picture
-from app.serving import Model
+from app.model import Model
 
 
 @dataclass(frozen=True, slots=True, eq=False)

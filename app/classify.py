@@ -21,9 +21,11 @@ from app.api.schemas import Classification
 from app.classification import classify
 from app.decoding import Decoder
 from app.errors import EngineError, FileError, OverloadedError, PictureError, ServiceError, UploadError
+from app.loading import Choose
+from app.model import Model
 from app.results import Lines, Results
 from app.rows import Row, answered_by
-from app.serving import Choose, Model, Serving
+from app.serving import Serving
 from app.settings import PREFIX, Settings, add_options
 
 SKIPPED: Final = 1
@@ -183,7 +185,8 @@ async def _row(path: Path, settings: Settings, model: Model, decoder: Decoder) -
 
 @asynccontextmanager
 async def _loaded(settings: Settings, choose: Choose) -> AsyncIterator[tuple[Model, Decoder]]:
-    serving, decoder = Serving(settings, choose), Decoder.configured(settings)
+    only_one = settings.model_copy(update={"models": None, "version_policy": "latest"})
+    serving, decoder = Serving(only_one, choose), Decoder.configured(settings)
     try:
         await serving.start()
         with serving.live.held() as model:

@@ -5,6 +5,8 @@
     ├── ModelError                   the model on disk, or what it computes
     │   ├── ModelNotFoundError
     │   ├── VersionNotFoundError
+    │   ├── LabelNotFoundError
+    │   ├── DeploymentError
     │   ├── ManifestError
     │   ├── DamagedVersionError
     │   ├── GoldenError
@@ -32,6 +34,9 @@
     ├── ProtocolError                a request that TensorFlow Serving or Open Inference Protocol refuses
     │   ├── UnknownModelError
     │   └── UnsupportedOperationError
+    ├── ManagementError              a call that manages models
+    │   ├── UnauthorizedError
+    │   └── ConflictError
     ├── FileError                    a file or folder that a command cannot use
     ├── UnavailableError             true now, perhaps not in a moment
     │   ├── NotReadyError
@@ -71,6 +76,14 @@ class ModelNotFoundError(ModelError):
 
 class VersionNotFoundError(ModelError):
     code = "version_not_found"
+
+
+class LabelNotFoundError(ModelError):
+    code = "label_not_found"
+
+
+class DeploymentError(ModelError):
+    code = "invalid_deployment"
 
 
 class ManifestError(ModelError):
@@ -181,6 +194,20 @@ class UnknownModelError(ProtocolError):
 
 class UnsupportedOperationError(ProtocolError):
     code = "unsupported_operation"
+
+
+class ManagementError(ServiceError):
+    code = "management_error"
+
+
+class UnauthorizedError(ManagementError):
+    code = "unauthorized"
+
+
+class ConflictError(ManagementError):
+    """Not while things are as they are; the message says what has to be done first."""
+
+    code = "conflict"
 
 
 class FileError(ServiceError):

@@ -13,7 +13,18 @@ from typing import Any, Final
 from fastapi import FastAPI
 
 from app import __version__, engines
-from app.api import batch, cards, docs, health, metrics, oip_routes, predict, problems, tfserving_routes
+from app.api import (
+    batch,
+    cards,
+    docs,
+    health,
+    metrics,
+    models,
+    oip_routes,
+    predict,
+    problems,
+    tfserving_routes,
+)
 from app.api.admission import Admission, Gate
 from app.api.draining import Draining
 from app.api.limits import BodyLimit
@@ -22,8 +33,9 @@ from app.api.request_id import RequestId
 from app.api.shortcut import Shortcut
 from app.decoding import Decoder
 from app.errors import ServiceError, SettingsError
+from app.loading import Choose
 from app.metrics import Metrics
-from app.serving import Choose, Serving
+from app.serving import Serving
 from app.settings import Settings
 
 CANNOT_START: Final = 2
@@ -51,7 +63,8 @@ def create_app(settings: Settings | None = None, choose: Choose = engines.choose
     app.state.choose = choose
     app.state.metrics = Metrics()
     app.state.gate = Gate(settings, app.state.metrics)
-    for router in (predict.router, batch.router, cards.router, health.router, metrics.router, docs.router):
+    native = (predict, batch, models, cards, health, metrics, docs)
+    for router in (module.router for module in native):
         app.include_router(router)
     app.include_router(tfserving_routes.router)
     app.include_router(oip_routes.router)
@@ -102,6 +115,7 @@ async def _start(serving: Serving) -> None:
         _LOG.critical("%s", error)
         _LOG.debug("This is where it came from:", exc_info=error)
         raise SystemExit(CANNOT_START) from error
+    serving.watch()
 
 
 def __getattr__(name: str) -> Any:

@@ -4,7 +4,7 @@ Every value of a label comes from a short list of ours (route templates, error c
 a request, so that no sender can make the number of series grow.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Literal
 
 import numpy as np
@@ -42,6 +42,12 @@ class Metrics:
         self.refusals: Final = self._counter(
             "classifier_refusals", "Requests answered with an error, by its code.", "code"
         )
+        self.loads: Final = self._counter(
+            "classifier_version_loads",
+            "Versions that were to be loaded: loaded, or the code of the error.",
+            "model",
+            "outcome",
+        )
         self.picture_refusals: Final = self._counter(
             "classifier_picture_refusals", "Files that became no picture, by the code of the error.", "code"
         )
@@ -70,10 +76,19 @@ class Metrics:
         )
 
     def watch(
-        self, waiting: Mapping[Stage, Callable[[], int]], model: Callable[[], Mapping[str, str] | None]
+        self,
+        waiting: Mapping[Stage, Callable[[], int]],
+        ready: Callable[[], bool],
+        live: Callable[[], Iterable[Mapping[str, str]]],
+        versions: Callable[[], Iterable[Mapping[str, str]]],
     ) -> None:
-        """What is looked up when somebody reads: pictures waiting, and labels for what is live, if any is."""
-        self._live.waiting, self._live.model = waiting, model
+        """What is looked up when somebody reads.
+
+        Pictures waiting, whether the default model answers, the version of each model that is live, and the
+        state of every version that is in memory or should be; the latter two as labels.
+        """
+        self._live.waiting, self._live.ready = waiting, ready
+        self._live.live, self._live.versions = live, versions
 
     def took(self, stage: Stage, seconds: float) -> None:
         self._stages[stage].observe(seconds)
@@ -102,7 +117,9 @@ class _Live(Collector):
 
     def __init__(self) -> None:
         self.waiting: Mapping[Stage, Callable[[], int]] = {}
-        self.model: Callable[[], Mapping[str, str] | None] = lambda: None
+        self.ready: Callable[[], bool] = lambda: False
+        self.live: Callable[[], Iterable[Mapping[str, str]]] = list
+        self.versions: Callable[[], Iterable[Mapping[str, str]]] = list
 
     def describe(self) -> list[GaugeMetricFamily]:
         """See `Collector`; without it, registering would collect."""
@@ -118,9 +135,22 @@ class _Live(Collector):
         for stage, pictures in self.waiting.items():
             waiting.add_metric([stage], pictures())
         yield waiting
-        model = self.model()
-        yield GaugeMetricFamily("classifier_ready", "1 if a version answers, 0 if none does.", bool(model))
-        if model:
-            info = GaugeMetricFamily("classifier_model_info", "The version that answers.", labels=list(model))
-            info.add_metric(list(model.values()), 1)
-            yield info
+        yield GaugeMetricFamily(
+            "classifier_ready", "1 if a version answers, 0 if none does.", float(self.ready())
+        )
+        yield from _ones("classifier_model_info", "The version of each model that answers.", self.live())
+        yield from _ones(
+            "classifier_version_state",
+            "What each version does; those merely on disk are left out.",
+            self.versions(),
+        )
+
+
+def _ones(name: str, meaning: str, rows: Iterable[Mapping[str, str]]) -> Iterator[GaugeMetricFamily]:
+    """A metric that says everything by its labels."""
+    found = list(rows)
+    if found:
+        family = GaugeMetricFamily(name, meaning, labels=list(found[0]))
+        for row in found:
+            family.add_metric(list(row.values()), 1)
+        yield family

@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,9 @@ from app.manifest import Card, File, Manifest
 
 _NAME = re.compile(manifest.NAME_PATTERN)
 _STAGING_PREFIX = ".staging-"
+
+
+Fingerprint = tuple[tuple[str, int, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,10 @@ class Repository:
         """One more than the largest number in use, be it a version or not."""
         return max(self._numbers(name), default=0) + 1
 
+    def folder(self, name: str, number: int | None = None) -> Path:
+        """Where a model is, or this version of it, whether it is there or not."""
+        return self.root / name if number is None else self.root / name / str(number)
+
     def open(self, name: str, number: int | None = None) -> Version:
         """A version, the newest unless told otherwise, with every file checked against its sha256.
 
@@ -170,6 +177,16 @@ class Repository:
             "CLASSIFIER_MODEL_ROOT and CLASSIFIER_MODEL_NAME at a published model, or publish one: python "
             "training/train.py"
         )
+
+
+def fingerprint(path: Path) -> Fingerprint:
+    """Changes with any file at or below `path`: names, sizes, times and inodes; empty if nothing is there."""
+    found = []
+    for place in sorted([path, *path.rglob("*")]):
+        with suppress(FileNotFoundError):
+            stat = place.lstat()
+            found.append((str(place), stat.st_size, stat.st_mtime_ns, stat.st_ino))
+    return tuple(found)
 
 
 def _verify(version: Version) -> None:

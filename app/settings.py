@@ -7,12 +7,16 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import SettingsError
 
 PREFIX: Final = "CLASSIFIER_"
+ALL_MODELS: Final = "all"
+SECRETS: Final = frozenset({"admin_key"})
+MODELS_PATTERN: Final = r"^[a-z0-9][a-z0-9._-]{0,99}(, *[a-z0-9][a-z0-9._-]{0,99})*$"
+POLICY_PATTERN: Final = r"^(latest(:[1-9][0-9]{0,3})?|all|[1-9][0-9]{0,17}(,[1-9][0-9]{0,17})*)$"
 
 Threads = Annotated[int, Field(ge=0, le=1024)]
 
@@ -42,6 +46,26 @@ class Settings(BaseSettings):
     model_version: Annotated[
         Literal["latest"] | PositiveInt, Field(description="version of the model, a number or latest")
     ] = "latest"
+
+    models: Annotated[
+        str | None,
+        Field(
+            pattern=MODELS_PATTERN, description="other models served beside it, separated by commas, or all"
+        ),
+    ] = None
+    version_policy: Annotated[
+        str,
+        Field(
+            pattern=POLICY_PATTERN,
+            description="versions in memory: latest, latest:2 for the two newest, all, or numbers as 1,3",
+        ),
+    ] = "latest"
+    model_poll_s: Annotated[
+        float, Field(ge=0, description="time between looks for new versions; 0 for none")
+    ] = 5.0
+    admin_key: Annotated[
+        SecretStr | None, Field(min_length=16, description="what calls that manage models must show")
+    ] = None
 
     coverage: Annotated[
         float, Field(gt=0, lt=1, description="share of confidence sets that hold the truth")
@@ -117,8 +141,10 @@ class Settings(BaseSettings):
 
 
 def add_options(add_argument: Callable[..., object], names: Iterable[str]) -> None:
-    """Gives a command an option for each of these settings; what it parses holds those that were given."""
+    """Gives a command an option for each of these settings, secrets left out; it parses to those given."""
     for name in names:
+        if name in SECRETS:
+            continue  # every user of a machine can read the command lines on it
         field = Settings.model_fields[name]
         add_argument(
             "--" + name.replace("_", "-"),
@@ -131,6 +157,8 @@ def add_options(add_argument: Callable[..., object], names: Iterable[str]) -> No
 def _complaint(error: ValidationError) -> str:
     wrong = error.errors(include_url=False)
     name, value = wrong[0]["loc"][0], str(wrong[0]["input"])[:100]
+    if name in SECRETS:
+        value = "what it is"
     reasons = " or ".join(one["msg"] for one in wrong if one["loc"][0] == name)
     return (
         f"The setting {PREFIX}{str(name).upper()} cannot be {value!r}: {reasons}. See docs/configuration.md."

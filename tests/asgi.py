@@ -11,7 +11,7 @@ from fakes import MODEL, FakeEngine
 from fastapi import FastAPI
 
 from app.main import create_app
-from app.serving import State
+from app.model import State
 from app.settings import Settings
 
 Message = MutableMapping[str, Any]

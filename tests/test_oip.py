@@ -486,7 +486,7 @@ async def test_a_service_without_a_model_yet_is_alive_and_says_that_it_is_not_re
         refused(await own.get("/v2/models/nobody/ready"), 404)
         (state,) = (await own.get(f"/v1/models/{MODEL}")).json()["model_version_status"]
         assert (state["version"], state["state"]) == ("1", "LOADING")
-        assert (await own.post("/v2/repository/index")).json()[0]["state"] == "UNAVAILABLE"
+        assert (await own.post("/v2/repository/index")).json()[0]["state"] == "LOADING"
 
 
 @pytest.mark.anyio

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from asgi import until
 from fakes import CARD, MODEL, FakeEngine, publish_fake
 from numpy.typing import NDArray
 
@@ -20,8 +21,9 @@ from app.errors import (
     NotReadyError,
     VersionNotFoundError,
 )
+from app.model import State
 from app.repository import Repository
-from app.serving import Serving, State
+from app.serving import Serving
 from app.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -159,10 +161,20 @@ async def test_a_version_for_other_classes_than_the_model_gives_never_serves(
     repository: Repository, made: Engines
 ) -> None:
     publish_fake(repository, CARD.model_copy(update={"class_names": ("red", "green")}))
-    serving = Serving(Settings(model_root=repository.root, model_name=MODEL), made)
+    serving = Serving(Settings(model_root=repository.root, model_name=MODEL, model_version=2), made)
     with pytest.raises(EngineError, match=r"shape \(9, 3\); \(9, 2\) was expected"):
         await serving.start()
     await serving.close()
+
+
+async def test_a_start_falls_back_to_the_newest_sound_version_and_says_so(
+    serving: Serving, repository: Repository, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish_fake(repository, CARD.model_copy(update={"class_names": ("red", "green")}))
+    await serving.start()
+    assert serving.live.manifest.version == 1
+    assert serving.versions(MODEL).known()[2].state is State.FAILED
+    assert "colours version 2 does not serve: The engine gave probabilities of shape" in caplog.text
 
 
 async def test_a_version_that_is_not_sound_leaves_the_old_one_serving(
@@ -171,10 +183,14 @@ async def test_a_version_that_is_not_sound_leaves_the_old_one_serving(
     await serving.start()
     publish_fake(repository)
     made.make = WrongEngine
+    versions = serving.versions(MODEL)
+    await serving.follow()
+    assert versions.known()[2].state is State.FAILED
+    assert "other values (probabilities) for the golden picture" in versions.known()[2].reason
     with pytest.raises(GoldenError):
-        await serving.load()
+        await versions.promote(2)
     with pytest.raises(VersionNotFoundError):
-        await serving.load(9)
+        await versions.promote(9)
     assert serving.state is State.READY
     assert serving.live.manifest.version == 1
     assert (await serving.live.predict(RED)).prediction.probabilities.argmax() == 0
@@ -192,16 +208,17 @@ async def test_a_swap_lets_the_old_version_finish_what_it_has(
 ) -> None:
     await serving.start()
     publish_fake(repository)
-    newer = await serving.load()
     with serving.live.held() as older:
-        swapping = asyncio.create_task(serving.swap(newer))
+        await serving.follow()
+        assert serving.live.manifest.version == 2
         await asyncio.sleep(0.05)
-        assert serving.live is newer
+        assert serving.versions(MODEL).known()[1].state is State.DRAINING
         assert older.in_flight == 1
         assert (await older.predict(RED)).prediction.probabilities.argmax() == 0
         assert [engine.closed for engine in made.made] == [False, False]
-    await swapping
-    assert [engine.closed for engine in made.made] == [True, False]
+    await until(lambda: made.made[0].closed)
+    assert not made.made[1].closed
+    assert serving.versions(MODEL).known()[1].state is State.AVAILABLE
 
 
 async def test_swaps_under_load_lose_nothing(serving: Serving, repository: Repository, made: Engines) -> None:
@@ -220,11 +237,11 @@ async def test_swaps_under_load_lose_nothing(serving: Serving, repository: Repos
     callers = [asyncio.create_task(caller()) for _ in range(8)]
     for _ in range(10):
         publish_fake(repository)
-        await serving.swap(await serving.load())
+        await serving.follow()
     swapping = False
     await asyncio.gather(*callers)
     assert answered > 10
-    assert [engine.closed for engine in made.made] == [True] * 10 + [False]
+    await until(lambda: [engine.closed for engine in made.made] == [True] * 10 + [False])
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.api import problems, ways_in
 from app.api.deadline import timeout_s
 from app.decoding import Decoder
-from app.errors import OverloadedError, ServiceError
+from app.errors import ModelError, OverloadedError, ServiceError
 from app.metrics import Metrics
-from app.serving import Model
+from app.model import Model
+from app.serving import Serving
 from app.settings import Settings
 
 
@@ -86,9 +87,20 @@ class Admission:
                 await self._app(scope, receive, send)
 
     def _check(self, request: Request) -> None:
-        model: Model = request.app.state.serving.live
         timeout_s(request, self._settings)
-        self._gate.check(model, request.app.state.decoder)
+        self._gate.check(_asked(request), request.app.state.decoder)
+
+
+def _asked(request: Request) -> Model:
+    """The version that is to answer; the live one for what is not there, which the handler will say."""
+    serving: Serving = request.app.state.serving
+    reference = ways_in.reference(request.scope)
+    if reference is None:
+        return serving.live
+    try:
+        return serving.find(*reference)
+    except ModelError:
+        return serving.live
 
 
 def _has_body(request: Request) -> bool:

@@ -17,7 +17,7 @@ from app.api.parameters import Wanted
 from app.api.schemas import BatchResult, PlacedClassification, PlacedProblem
 from app.classification import classify
 from app.errors import BodyTooLargeError, EmptyFileError, EngineError, PictureError, UploadError
-from app.serving import Model
+from app.model import Model
 
 PATH: Final = "/predict/batch"
 

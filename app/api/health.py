@@ -6,7 +6,7 @@ from app.api import problems
 from app.api.dependencies import Serving
 from app.api.schemas import Health, Readiness, documented
 from app.errors import NotReadyError
-from app.serving import State
+from app.model import State
 
 router = APIRouter(tags=["health"])
 

@@ -1,5 +1,7 @@
 """`GET /metrics`: what Prometheus reads, and what it is told about the present."""
 
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -8,6 +10,7 @@ from fastapi import APIRouter, Request, Response
 from app import metrics
 from app.decoding import Decoder
 from app.errors import NotReadyError
+from app.model import State
 from app.serving import Serving
 
 router = APIRouter(tags=["health"])
@@ -34,27 +37,35 @@ async def read(request: Request) -> Response:
 
 
 def watch(found: metrics.Metrics, serving: Serving, decoder: Decoder) -> None:
-    """Lets metrics say how much waits and which version answers."""
+    """Lets metrics say how much waits and which versions there are."""
     found.watch(
-        {"decode": lambda: decoder.waiting, "queue": lambda: _queued(serving)}, partial(_live, serving)
+        {"decode": lambda: decoder.waiting, "queue": partial(_queued, serving)},
+        lambda: serving.state in (State.READY, State.DRAINING),
+        partial(_live, serving),
+        partial(_versions, serving),
     )
 
 
 def _queued(serving: Serving) -> int:
-    try:
-        return serving.live.queued
-    except NotReadyError:
-        return 0
+    return sum(
+        model.queued for versions in serving.models.values() for model in versions.residents.ready.values()
+    )
 
 
-def _live(serving: Serving) -> dict[str, str] | None:
-    try:
-        model = serving.live
-    except NotReadyError:
-        return None
-    return {
-        "model": model.manifest.name,
-        "version": str(model.manifest.version),
-        "engine": model.engine.name,
-        "precision": model.engine.precision,
-    }
+def _live(serving: Serving) -> Iterator[dict[str, str]]:
+    for versions in serving.models.values():
+        with suppress(NotReadyError):
+            model = versions.live
+            yield {
+                "model": model.manifest.name,
+                "version": str(model.manifest.version),
+                "engine": model.engine.name,
+                "precision": model.engine.precision,
+            }
+
+
+def _versions(serving: Serving) -> Iterator[dict[str, str]]:
+    for versions in serving.models.values():
+        for number, status in versions.known().items():
+            if status.state is not State.AVAILABLE:
+                yield {"model": versions.name, "version": str(number), "state": status.state}

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import re
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -16,14 +18,17 @@ from app.api.oip_request import Contract
 from app.api.pictures import ENCODED, PIXELS, PROBABILITIES, SCORE
 from app.errors import (
     MalformedBodyError,
+    ModelNotFoundError,
     NotReadyError,
     ProtocolError,
     UnknownModelError,
     UnsupportedOperationError,
+    VersionNotFoundError,
 )
 from app.manifest import Manifest
+from app.model import Model, State
 from app.repository import Repository
-from app.serving import Model, State
+from app.residents import Status
 
 SERVER: Final = {
     "name": "image-classification-service",
@@ -32,6 +37,11 @@ SERVER: Final = {
 }
 _PLATFORMS: Final = {"tensorflow": "tensorflow_savedmodel", "openvino": "openvino_ir"}
 _SHOWN: Final = 200
+_STATES: Final[Mapping[State, str]] = {
+    State.LOADING: "LOADING",
+    State.READY: "READY",
+    State.DRAINING: "UNLOADING",
+}
 
 
 async def server() -> dict[str, Any]:
@@ -51,25 +61,27 @@ async def ready(serving: Serving) -> dict[str, bool]:
     return {"ready": True}
 
 
-async def model_ready(request: Request, serving: Serving, settings: Settings) -> dict[str, Any]:
-    """Whether this version answers; 503 and the reason if it does not now, 404 if it is not known."""
-    model = _asked(request, serving, settings)
-    await ready(serving)
+async def model_ready(request: Request, serving: Serving) -> dict[str, Any]:
+    """Whether this version answers; 503 and the reason if it does not now, 404 if it is not in memory."""
+    model = _asked(request, serving)
+    if serving.state is State.DRAINING:
+        raise NotReadyError(serving.reason)
     return {"name": model.manifest.name, "ready": True}
 
 
-async def metadata(request: Request, serving: Serving, settings: Settings) -> dict[str, Any]:
+async def metadata(request: Request, serving: Serving) -> dict[str, Any]:
     """Names, types and shapes of what goes in and comes out; a request gives exactly one of the inputs."""
-    model = _asked(request, serving, settings)
-    return described(model.manifest, model.engine.name)
+    model = _asked(request, serving)
+    versions = sorted(serving.versions(model.manifest.name).residents.ready)
+    return described(model.manifest, model.engine.name, versions)
 
 
-def described(manifest: Manifest, engine: str) -> dict[str, Any]:
-    """The metadata of a version."""
+def described(manifest: Manifest, engine: str, versions: Sequence[int] = ()) -> dict[str, Any]:
+    """The metadata of a version; `versions` of the same model are in memory, this one if none is given."""
     size = manifest.input
     return {
         "name": manifest.name,
-        "versions": [str(manifest.version)],
+        "versions": [str(number) for number in versions or (manifest.version,)],
         "platform": _PLATFORMS.get(engine, engine),
         "inputs": [
             _tensor(ENCODED, "BYTES"),
@@ -84,7 +96,7 @@ def described(manifest: Manifest, engine: str) -> dict[str, Any]:
 
 async def infer(request: Request, serving: Serving, decoder: Decoder, settings: Settings) -> Response:
     """Encoded pictures or pixels in, probabilities and a score out, as JSON or in binary form."""
-    with _asked(request, serving, settings).held() as model:
+    with _asked(request, serving).held() as model:
         data = await body.read(request, settings.body_timeout_s)
         header = request.headers.get(oip_binary.HEADER)
         parse = partial(Contract(model.manifest, settings.queue_pictures).parse, header=header)
@@ -96,12 +108,15 @@ async def infer(request: Request, serving: Serving, decoder: Decoder, settings: 
 
 
 async def index(request: Request, serving: Serving, settings: Settings) -> Response:
-    """Every published version, and which of them answers."""
+    """Every published version, and what it is doing."""
     data = await body.read(request, settings.body_timeout_s)
     only_ready = await body.parsed(request, data, settings, _only_ready)
-    versions = await asyncio.to_thread(_published, Repository(settings.model_root))
-    current = serving.live.manifest if serving.state is State.READY else None
-    listed = [_listed(name, number, current) for name, number in versions]
+    published = await asyncio.to_thread(Repository(settings.model_root).names)
+    listed = [
+        _listed(name, number, *status)
+        for name in sorted({*published, *serving.models})
+        for number, status in (await _statuses(name, serving, settings)).items()
+    ]
     return Response(
         json.dumps([entry for entry in listed if entry["state"] == "READY" or not only_ready]),
         media_type="application/json",
@@ -116,23 +131,27 @@ async def manage() -> Response:
     )
 
 
-def _asked(request: Request, serving: Serving, settings: Settings) -> Model:
-    return find(request.path_params["name"], request.path_params.get("version"), serving, settings)
+def _asked(request: Request, serving: Serving) -> Model:
+    return find(request.path_params["name"], request.path_params.get("version"), serving)
 
 
-def find(name: str, version: str | None, serving: Serving, settings: Settings) -> Model:
-    """The model of this name, in this version if one is asked for.
+def find(name: str, version: str | None, serving: Serving) -> Model:
+    """The model of this name, in this version if one is asked for, in its live one otherwise.
 
     Raises:
-        UnknownModelError: it is not what is served.
+        UnknownModelError: it is not in memory.
         NotReadyError: it does not answer now.
     """
-    if name == settings.model_name:
-        live_model = serving.live
-        if version is None or version.lstrip("0") == str(live_model.manifest.version):
-            return live_model
-    wanted = f"'{name[:_SHOWN]}'" + ("" if version is None else f" version {version[:_SHOWN]}")
-    raise UnknownModelError(f"Request for unknown model: {wanted} is not found")
+    try:
+        return serving.find(name, None if version is None else _number(version))
+    except (ModelNotFoundError, VersionNotFoundError) as error:
+        wanted = f"'{name[:_SHOWN]}'" + ("" if version is None else f" version {version[:_SHOWN]}")
+        raise UnknownModelError(f"Request for unknown model: {wanted} is not found") from error
+
+
+def _number(version: str) -> int:
+    """Zero, which no version has, if it cannot be one."""
+    return int(version) if re.fullmatch(r"[0-9]{1,20}", version) else 0
 
 
 def _tensor(name: str, datatype: str, *sizes: int) -> dict[str, Any]:
@@ -151,11 +170,19 @@ def _only_ready(data: bytes) -> bool:
     return wanted
 
 
-def _published(repository: Repository) -> list[tuple[str, int]]:
-    return [(name, number) for name in repository.names() for number in repository.versions(name)]
+async def _statuses(name: str, serving: Serving, settings: Settings) -> dict[int, Status]:
+    if name in serving.models:
+        return await serving.models[name].listed()
+    published = await asyncio.to_thread(Repository(settings.model_root).versions, name)
+    return dict.fromkeys(published, Status(State.AVAILABLE))
 
 
-def _listed(name: str, number: int, current: Manifest | None) -> dict[str, str]:
-    is_live = current is not None and (current.name, current.version) == (name, number)
-    state, reason = ("READY", "") if is_live else ("UNAVAILABLE", "not loaded")
-    return {"name": name, "version": str(number), "state": state, "reason": reason}
+def _listed(name: str, number: int, state: State, reason: str) -> dict[str, str]:
+    if state is State.AVAILABLE:
+        reason = "not loaded"
+    return {
+        "name": name,
+        "version": str(number),
+        "state": _STATES.get(state, "UNAVAILABLE"),
+        "reason": reason,
+    }

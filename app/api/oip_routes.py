@@ -120,7 +120,7 @@ _add(
     "POST",
     "/v2/repository/index",
     oip.index,
-    "published versions",
+    "published versions and their states",
     protocol_docs.answers(
         {"index": [{"name": "resnet18-cifar10", "version": "1", "state": "READY", "reason": ""}]},
         errors.ProtocolError("'ready' must be true or false, not 1"),

@@ -13,7 +13,7 @@ from app.decoding import Decoder
 from app.engines import Prediction
 from app.errors import PictureError, ProtocolError
 from app.geometry import DEFAULT_FIT, Fit
-from app.serving import Model
+from app.model import Model
 from app.settings import Settings
 
 PIXELS: Final = "images"

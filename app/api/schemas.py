@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from app.api.problems import Problem
 from app.classification import Classified
-from app.serving import Model
+from app.model import Model
 
 PROBABILITIES: Final = {
     "airplane": 0.0004,

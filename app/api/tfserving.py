@@ -4,9 +4,8 @@ Its rules win over ours here: content types are ignored, whatever is no route is
 and the words of its error messages are what its clients may look for.
 """
 
-import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -20,17 +19,29 @@ from app.api.dependencies import Decoder, Serving, Settings
 from app.api.json_document import Budget
 from app.api.tfserving_request import Asked
 from app.engines import Prediction
-from app.errors import NotReadyError, ProtocolError, UnknownModelError
-from app.repository import Repository
-from app.serving import Model, State
+from app.errors import (
+    LabelNotFoundError,
+    ModelNotFoundError,
+    ProtocolError,
+    UnknownModelError,
+    VersionNotFoundError,
+)
+from app.model import Model, State
+from app.residents import Status
 
 _LARGEST_VERSION: Final = 2**63 - 1
 _SHOWN: Final = 200
+_STATES: Final[Mapping[State, str]] = {
+    State.LOADING: "LOADING",
+    State.READY: "AVAILABLE",
+    State.DRAINING: "UNLOADING",
+    State.FAILED: "END",
+}
 
 
 async def predict(request: Request, serving: Serving, decoder: Decoder, settings: Settings) -> Response:
     """Pixels or encoded pictures in, the probabilities of every class out."""
-    with _model(request, serving, settings).held() as model:
+    with _model(request, serving).held() as model:
         asked, prediction = await _answered(request, tfserving_request.predict, model, decoder, settings)
         outputs = {name: getattr(prediction, name) for name in asked.outputs}
         content = {"predictions": _rows(outputs)} if asked.row else {"outputs": _columns(outputs)}
@@ -39,7 +50,7 @@ async def predict(request: Request, serving: Serving, decoder: Decoder, settings
 
 async def classify(request: Request, serving: Serving, decoder: Decoder, settings: Settings) -> Response:
     """Examples in, the classes of each with their probabilities out, in the order that the model has."""
-    with _model(request, serving, settings).held() as model:
+    with _model(request, serving).held() as model:
         _, prediction = await _answered(request, tfserving_request.classify, model, decoder, settings)
         names = model.manifest.class_names
         scores = [decimals.shortest(row) for row in prediction.probabilities]
@@ -47,30 +58,34 @@ async def classify(request: Request, serving: Serving, decoder: Decoder, setting
     return _reply(request, content)
 
 
-async def regress(request: Request, serving: Serving, settings: Settings) -> Response:
+async def regress(request: Request, serving: Serving) -> Response:
     """Refused: a model that classifies has no regression to offer."""
-    model = _model(request, serving, settings)
+    model = _model(request, serving)
     raise ProtocolError(
         "Expected regression signature method_name to be tensorflow/serving/regress. Was: "
         f"{tfserving_metadata.METHOD}. {model.manifest.name} classifies; use :predict or :classify."
     )
 
 
-async def status(request: Request, serving: Serving, settings: Settings) -> Response:
-    """The version that is served and what state it is in; 200 whatever that is."""
-    name, wanted = _reference(request)
-    number, state = await _version(serving, settings) if name == settings.model_name else (None, "")
-    if number is None:
-        raise UnknownModelError(f"Could not find any versions of model {name}")
-    if wanted not in (None, number):
-        raise UnknownModelError(f"Could not find version {wanted} of model {name}")
-    problem = serving.reason if serving.state is State.FAILED else ""
-    return _reply(request, tfserving_metadata.status({number: state}, problem))
+async def status(request: Request, serving: Serving) -> Response:
+    """The versions in memory, or on their way in or out, and what state each is in; 200 whatever that is."""
+    name, wanted, label = _reference(request)
+    versions = serving.models.get(name)
+    if label is not None:
+        wanted = _labelled(label, versions.labels if versions else {})
+    found = _stated(await versions.listed(), serving.state) if versions else {}
+    if not found:
+        raise UnknownModelError(f"Could not find any versions of model {name[:_SHOWN]}")
+    if wanted is not None:
+        if wanted not in found:
+            raise UnknownModelError(f"Could not find version {wanted} of model {name[:_SHOWN]}")
+        found = {wanted: found[wanted]}
+    return _reply(request, tfserving_metadata.status(found))
 
 
-async def metadata(request: Request, serving: Serving, settings: Settings) -> Response:
+async def metadata(request: Request, serving: Serving) -> Response:
     """The signatures: names, types and shapes of what goes in and comes out."""
-    return _reply(request, tfserving_metadata.metadata(_model(request, serving, settings).manifest))
+    return _reply(request, tfserving_metadata.metadata(_model(request, serving).manifest))
 
 
 async def without_name(_request: Request) -> Response:
@@ -94,35 +109,48 @@ async def _answered(
         return asked, await pictures.answer(asked.pictures, model, decoder, settings)
 
 
-def _reference(request: Request) -> tuple[str, int | None]:
-    """The model's name and the version, if one is named."""
+def _reference(request: Request) -> tuple[str, int | None, str | None]:
+    """The model's name, and the version or the label, if one is named."""
     name, version = request.path_params["name"], request.path_params.get("version")
-    if "label" in request.path_params:
-        label = request.path_params["label"][:_SHOWN]
-        raise ProtocolError(f"Unrecognized servable version label: {label}")
     if version is not None and (len(version) > _SHOWN or int(version) > _LARGEST_VERSION):
         raise ProtocolError(f"Failed to convert version: {version[:_SHOWN]} to numeric.")
-    return name[:_SHOWN], None if version is None else int(version)
+    return name, None if version is None else int(version), request.path_params.get("label")
 
 
-def _model(request: Request, serving: Serving, settings: Settings) -> Model:
-    name, version = _reference(request)
-    wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
-    if name == settings.model_name:
-        live = serving.live
-        if version in (None, live.manifest.version):
-            return live
-    raise UnknownModelError(f"Servable not found for request: {wanted}")
-
-
-async def _version(serving: Serving, settings: Settings) -> tuple[int | None, str]:
+def _model(request: Request, serving: Serving) -> Model:
+    name, version, label = _reference(request)
     try:
-        number = serving.live.manifest.version
-    except NotReadyError:
-        on_disk = await asyncio.to_thread(Repository(settings.model_root).versions, settings.model_name)
-        wanted = [number for number in on_disk if settings.model_version in ("latest", number)]
-        return max(wanted, default=None), "LOADING" if serving.state is State.LOADING else "END"
-    return number, "UNLOADING" if serving.state is State.DRAINING else "AVAILABLE"
+        return serving.find(name, version, label)
+    except (LabelNotFoundError, ModelNotFoundError, VersionNotFoundError) as error:
+        if label is not None:
+            raise _unknown_label(label) from error
+        shown = name[:_SHOWN]
+        wanted = f"Latest({shown})" if version is None else f"Specific({shown}, {version})"
+        raise UnknownModelError(f"Servable not found for request: {wanted}") from error
+
+
+def _labelled(label: str, labels: Mapping[str, int]) -> int:
+    if label not in labels:
+        raise _unknown_label(label)
+    return labels[label]
+
+
+def _unknown_label(label: str) -> ProtocolError:
+    return ProtocolError(f"Unrecognized servable version label: {label[:_SHOWN]}")
+
+
+def _stated(versions: Mapping[int, Status], service: State) -> dict[int, tuple[str, str]]:
+    """The protocol's word for the state of each version, and what is wrong with it."""
+    if service is State.DRAINING:
+        versions = {
+            number: Status(State.DRAINING) if status.state is State.READY else status
+            for number, status in versions.items()
+        }
+    return {
+        number: (_STATES[status.state], status.reason)
+        for number, status in versions.items()
+        if status.state in _STATES
+    }
 
 
 def _columns(outputs: dict[str, NDArray[np.float32]]) -> Any:

@@ -1,5 +1,6 @@
 """What TensorFlow Serving tells about a model: the state of its versions, and its signatures."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from app.api.pictures import ENCODED, PIXELS, PROBABILITIES, SCORE
@@ -9,13 +10,16 @@ from app.manifest import Manifest
 METHOD: Final = "tensorflow/serving/predict"
 
 
-def status(versions: dict[int, str], problem: str = "") -> dict[str, Any]:
-    """The document for the state of each version; `problem` says what is wrong, if anything is."""
-    condition = {"error_code": "INTERNAL" if problem else "OK", "error_message": problem}
+def status(versions: Mapping[int, tuple[str, str]]) -> dict[str, Any]:
+    """The document for each version, from its state and what is wrong with it, if anything is."""
     return {
         "model_version_status": [
-            {"version": str(number), "state": state, "status": condition}
-            for number, state in sorted(versions.items(), reverse=True)
+            {
+                "version": str(number),
+                "state": state,
+                "status": {"error_code": "INTERNAL" if problem else "OK", "error_message": problem},
+            }
+            for number, (state, problem) in sorted(versions.items(), reverse=True)
         ]
     }
 

@@ -22,7 +22,7 @@ _PICTURE: Final = {"b64": PICTURE}
 _PLACES: Final[Mapping[str, Mapping[str, str]]] = {
     "": {},
     "/versions/{version:digits}": {"version": "number of a version"},
-    "/labels/{label:segment}": {"label": "label of a version; none is given here, so this is refused"},
+    "/labels/{label:segment}": {"label": "label of a version"},
 }
 _NOT_FOUND: Final = errors.UnknownModelError("Servable not found for request: Latest(resnet50)")
 _NO_REGRESSION: Final = errors.ProtocolError("resnet18-cifar10 classifies; use :predict or :classify.")
@@ -143,7 +143,7 @@ _add(
     tfserving.status,
     "TensorFlow Serving: state of the versions",
     responses=protocol_docs.answers(
-        {"available": tfserving_metadata.status({1: "AVAILABLE"})},
+        {"available": tfserving_metadata.status({1: ("AVAILABLE", "")})},
         errors.UnknownModelError("Could not find any versions of model resnet50"),
         _BAD_LABEL,
     ),

@@ -1,7 +1,7 @@
 """The routes that classify, by whatever protocol: told from the address alone, before anything is routed."""
 
 import re
-from typing import Final
+from typing import Final, NamedTuple
 
 from starlette.types import Scope
 
@@ -11,8 +11,25 @@ _CLASSIFY: Final = re.compile(
     rf"|/v1/models/[^/:]+(?:{_VERSION}|/labels/[^/:]+):(?:predict|classify)"
     rf"|/v2/models/[^/:]+{_VERSION}/infer"
 )
-_NAMED: Final = re.compile(r"/(models|versions|labels)/[^/:]+")
+_NAMED: Final = re.compile(r"/(models|versions|labels)/([^/:]+)")
 _PLACEHOLDERS: Final = {"models": "{name}", "versions": "{version}", "labels": "{label}"}
+
+
+class Reference(NamedTuple):
+    """What a path says about who is to answer."""
+
+    name: str
+    number: int | None = None
+    label: str | None = None
+
+
+def reference(scope: Scope) -> Reference | None:
+    """The version that a request to classify names, None if it names no model."""
+    named = dict(_NAMED.findall(scope["path"]))
+    if "models" not in named:
+        return None
+    version = named.get("versions")
+    return Reference(named["models"], None if version is None else int(version[:20]), named.get("labels"))
 
 
 def template(scope: Scope) -> str | None:

@@ -1,0 +1,125 @@
+"""From a folder to a model that may serve: verified, loaded, proven on its golden pictures, warm."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import Final
+
+import numpy as np
+
+from app import engines, golden
+from app.engines import Engine
+from app.errors import EngineError, EngineUnavailableError, GoldenError, ModelError, ServiceError
+from app.manifest import GOLDEN_NAME
+from app.metrics import Metrics
+from app.model import Model, check
+from app.repository import Repository, Version
+from app.settings import Settings
+
+Choose = Callable[[str, Path, int], Engine]
+
+_LOG: Final = logging.getLogger(__name__)
+_LOADED: Final = "loaded"
+
+
+class Loader:
+    """Loads one version at a time in a thread of its own, so that the event loop answers meanwhile."""
+
+    def __init__(self, settings: Settings, choose: Choose, metrics: Metrics) -> None:
+        self.repository: Final = Repository(settings.model_root)
+        self._settings = settings
+        self._choose = choose
+        self._metrics = metrics
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="loader")
+
+    async def load(self, name: str, number: int) -> Model:
+        """This version of the model of this name, ready to serve.
+
+        Raises:
+            ModelError: it is missing, damaged, or does not do what was recorded when it was published.
+        """
+        try:
+            model = await asyncio.get_running_loop().run_in_executor(self._thread, self._load, name, number)
+        except ServiceError as error:
+            self._metrics.loads.labels(name, error.code).inc()
+            raise
+        self._metrics.loads.labels(name, _LOADED).inc()
+        return model
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _load(self, name: str, number: int) -> Model:
+        settings, began = self._settings, perf_counter()
+        version = self.repository.open(name, number)
+        engine, fallback = self._proven_engine(version)
+        took_s = perf_counter() - began
+        _LOG.info("%s is loaded on %s (%s) after %.1f s.", version, engine.name, engine.precision, took_s)
+        return Model(
+            version,
+            engine,
+            max_batch=min(settings.max_batch_pictures, engine.batch_sizes[-1]),
+            max_queued=settings.queue_pictures,
+            metrics=self._metrics,
+            fallback=fallback,
+        )
+
+    def _proven_engine(self, version: Version) -> tuple[Engine, str]:
+        """The fastest engine that gives what was recorded, and why the faster ones were given up."""
+        given_up: list[ModelError] = []
+        unavailable: list[EngineUnavailableError] = []
+        for name in engines.candidates(self._settings.engine):
+            try:
+                return self._warm_engine(name, version), " ".join(map(str, given_up))
+            except EngineUnavailableError as error:
+                unavailable.append(error)
+            except (EngineError, GoldenError) as error:
+                _LOG.warning("%s does not run on the engine %s: %s", version, name, error)
+                given_up.append(error)
+        raise given_up[0] if given_up else EngineUnavailableError(" ".join(map(str, unavailable)))
+
+    def _warm_engine(self, name: str, version: Version) -> Engine:
+        try:
+            engine = self._choose(name, version.path, self._settings.engine_threads)
+            with _closed_on_failure(engine):
+                _prove(engine, version)
+                _warm(engine, version, min(self._settings.max_batch_pictures, engine.batch_sizes[-1]))
+        except ServiceError:
+            raise
+        except Exception as error:
+            raise EngineError(
+                f"{version} failed while it was being loaded: {type(error).__name__}."
+            ) from error
+        return engine
+
+
+@contextmanager
+def _closed_on_failure(engine: Engine) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        engine.close()
+        raise
+
+
+def _prove(engine: Engine, version: Version) -> None:
+    tolerance = version.manifest.golden_tolerance.get(engine.precision)
+    if tolerance is None:
+        raise GoldenError(
+            f"{version} states no tolerance for the precision {engine.precision}, so it cannot be proven on "
+            f"the engine {engine.name}. Publish it again with one, or choose another engine."
+        )
+    recorded = golden.read(version.path / GOLDEN_NAME)
+    golden.replay(recorded, engine, tolerance)
+    check(engine.predict(recorded.pixels), (len(recorded.files), len(version.manifest.class_names)))
+
+
+def _warm(engine: Engine, version: Version, max_batch: int) -> None:
+    shape = version.manifest.input
+    largest = next(size for size in engine.batch_sizes if size >= max_batch)
+    for size in (size for size in engine.batch_sizes if size <= largest):
+        engine.predict(np.zeros((size, shape.height, shape.width, shape.channels), dtype=np.uint8))

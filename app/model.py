@@ -1,0 +1,151 @@
+"""One version in memory: its engine, its queue, and who still needs it."""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.batching import Batcher, Result
+from app.engines import Engine, Prediction
+from app.errors import EngineError
+from app.manifest import Manifest
+from app.metrics import Metrics
+from app.repository import Version
+
+_LOG: Final = logging.getLogger(__name__)
+_CLOSE_TIMEOUT_S: Final = 30.0
+_SUM_TOLERANCE: Final = 1e-3
+
+
+class State(StrEnum):
+    """What a version, or the service as a whole, is doing; only versions are merely `AVAILABLE`, on disk."""
+
+    AVAILABLE = "available"
+    LOADING = "loading"
+    READY = "ready"
+    DRAINING = "draining"
+    FAILED = "failed"
+
+
+class Model:
+    """One version with its engine and its queue; `fallback` says why it is not on a faster engine."""
+
+    def __init__(
+        self,
+        version: Version,
+        engine: Engine,
+        *,
+        max_batch: int,
+        max_queued: int,
+        metrics: Metrics,
+        fallback: str = "",
+    ) -> None:
+        self.version = version
+        self.engine = engine
+        self.fallback = fallback
+        self.accuracy = self.manifest.accuracy(engine.name, engine.precision)
+        self._metrics = metrics
+        self._batcher = Batcher(self._run, max_batch=max_batch, max_queued=max_queued)
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.version.manifest
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the pictures that it takes, in pixels."""
+        return self.manifest.input.height, self.manifest.input.width
+
+    @property
+    def alive(self) -> bool:
+        """Whether its engine still answers."""
+        return self._batcher.alive
+
+    @property
+    def queued(self) -> int:
+        """Pictures that wait for the engine."""
+        return self._batcher.queued
+
+    @property
+    def wait_s(self) -> float:
+        """How long it takes until the engine has taken these."""
+        return self._batcher.wait_s
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that hold this version."""
+        return self._in_flight
+
+    @contextmanager
+    def held(self) -> Iterator["Model"]:
+        """Keeps this version open, whatever becomes the live one meanwhile."""
+        self._in_flight += 1
+        self._idle.clear()
+        try:
+            yield self
+        finally:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
+
+    async def predict(self, images: NDArray[np.uint8]) -> Result:
+        """The answers for uint8 [N, H, W, 3].
+
+        Raises:
+            OverloadedError: too many pictures are waiting.
+            EngineError: the engine failed, or what it gave is no distribution over the classes.
+        """
+        result = await self._batcher.predict(images)
+        self._metrics.took("queue", result.queued_s)
+        self._metrics.took("infer", result.infer_s)
+        self._metrics.predicted(self.manifest.class_names, result.prediction.probabilities)
+        return result
+
+    async def close(self) -> None:
+        """Waits for the requests that hold it, then gives the engine back."""
+        try:
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await self._idle.wait()
+                ended = await self._batcher.close()
+        except TimeoutError:
+            ended = False
+        if ended:
+            self.engine.close()
+        else:
+            _LOG.error(
+                "%s is still at work %.0f s after it was to close; it is left behind.",
+                self.version,
+                _CLOSE_TIMEOUT_S,
+            )
+
+    def _run(self, images: NDArray[np.uint8]) -> Prediction:
+        self._metrics.batch_pictures.observe(len(images))
+        prediction = self.engine.predict(images)
+        check(prediction, (len(images), len(self.manifest.class_names)))
+        return prediction
+
+
+def check(prediction: Prediction, shape: tuple[int, int]) -> None:
+    """That an engine gave distributions over the classes, `shape` = (pictures, classes), and finite scores.
+
+    Raises:
+        EngineError: it gave something else.
+    """
+    probabilities = prediction.probabilities
+    if probabilities.shape != shape:
+        raise EngineError(
+            f"The engine gave probabilities of shape {probabilities.shape}; {shape} was expected."
+        )
+    off = np.abs(probabilities.sum(axis=1) - 1).max()
+    if not (off <= _SUM_TOLERANCE and np.isfinite(prediction.ood_score).all()):
+        raise EngineError(
+            "The engine gave probabilities that do not sum to 1, or a score that is not finite."
+        )

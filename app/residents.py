@@ -1,0 +1,148 @@
+"""Which versions of one model are in memory, on their way in or out, or failed to get in."""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from app import repository
+from app.errors import NotReadyError, ServiceError, VersionNotFoundError
+from app.loading import Loader
+from app.model import Model, State
+from app.repository import Fingerprint
+
+_LOG: Final = logging.getLogger(__name__)
+_STOPPED: Final = "The engine has stopped; restart the service."
+
+
+class Status(NamedTuple):
+    """What a version is doing; `reason` is a sentence if something is wrong with it."""
+
+    state: State
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why a version is not in memory, and its files then: while they stay, trying again is no use."""
+
+    error: ServiceError
+    files: Fingerprint
+
+
+class Residents:
+    """Belongs to one event loop."""
+
+    def __init__(self, name: str, loader: Loader) -> None:
+        self._name = name
+        self._loader = loader
+        self._ready: dict[int, Model] = {}
+        self._failures: dict[int, _Failure] = {}
+        self._draining: dict[asyncio.Task[None], int] = {}
+        self._loading: int | None = None
+
+    @property
+    def ready(self) -> Mapping[int, Model]:
+        """By number; an engine that has stopped since is still among them."""
+        return self._ready
+
+    def status(self, number: int) -> Status:
+        """What a version is doing; one that was never heard of counts as one on disk."""
+        model = self._ready.get(number)
+        if model is not None:
+            return Status(State.READY) if model.alive else Status(State.FAILED, _STOPPED)
+        if number == self._loading:
+            return Status(State.LOADING)
+        if number in self._failures:
+            return Status(State.FAILED, str(self._failures[number].error))
+        return Status(State.DRAINING if number in self._draining.values() else State.AVAILABLE)
+
+    def known(self, published: Iterable[int]) -> dict[int, Status]:
+        """The status of these and of every other that is or was to be in memory, by number, ascending."""
+        numbers = {*published, *self._ready, *self._failures, *self._draining.values()}
+        if self._loading is not None:
+            numbers.add(self._loading)
+        return {number: self.status(number) for number in sorted(numbers)}
+
+    def find(self, number: int) -> Model:
+        """A version that answers.
+
+        Raises:
+            NotReadyError: it is being loaded or closed, or has failed.
+            VersionNotFoundError: nothing of the kind.
+        """
+        state, reason = self.status(number)
+        if state is State.READY:
+            return self._ready[number]
+        if state is not State.AVAILABLE:
+            raise NotReadyError(reason or f"{self._name} version {number} is {state}.")
+        there = ", ".join(map(str, sorted(self._ready))) or "none"
+        raise VersionNotFoundError(f"{self._name} has no version {number} in memory; there is: {there}.")
+
+    async def demand(self, number: int) -> None:
+        """Loads a version, even if it has failed before.
+
+        Raises:
+            ModelError: it is not there or not sound.
+        """
+        self._failures.pop(number, None)
+        if not await self.ensure(number):
+            raise self._failures[number].error
+
+    async def ensure(self, number: int) -> bool:
+        """Whether a version is ready, now that it was loaded unless it failed before with the same files."""
+        if self.status(number).state is State.READY:
+            return True
+        if number in self._failures:
+            return False
+        self.retire([number])
+        files = await asyncio.to_thread(self._fingerprint, number)
+        self._loading = number
+        try:
+            self._ready[number] = await self._loader.load(self._name, number)
+        except ServiceError as error:
+            _LOG.error("%s version %d does not serve: %s", self._name, number, error)
+            self._failures[number] = _Failure(error, files)
+            return False
+        finally:
+            self._loading = None
+        return True
+
+    def retire(self, numbers: Iterable[int]) -> None:
+        """Takes versions out; each is closed when its last request is answered, which nobody waits for."""
+        for number in list(numbers):
+            if model := self._ready.pop(number, None):
+                closing = asyncio.create_task(model.close())
+                self._draining[closing] = number
+                closing.add_done_callback(self._closed)
+
+    def forget(self, numbers: Iterable[int] | None = None) -> None:
+        """Lets these versions, all by default, be tried again if they have failed."""
+        for number in list(self._failures if numbers is None else numbers):
+            self._failures.pop(number, None)
+
+    def changed(self) -> list[int]:
+        """Versions that failed and whose files are others now. Reads the disk: not for the event loop."""
+        failures = list(self._failures.items())
+        return [number for number, failure in failures if self._fingerprint(number) != failure.files]
+
+    def failure(self) -> ServiceError | None:
+        """Why the newest of those that failed did."""
+        return self._failures[max(self._failures)].error if self._failures else None
+
+    async def close(self) -> None:
+        """Takes all out and waits until they are closed."""
+        self.retire(self._ready)
+        await asyncio.gather(*self._draining, return_exceptions=True)
+
+    def _fingerprint(self, number: int) -> Fingerprint:
+        return repository.fingerprint(self._loader.repository.folder(self._name, number))
+
+    def _closed(self, closing: asyncio.Task[None]) -> None:
+        number = self._draining.pop(closing)
+        error = None if closing.cancelled() else closing.exception()
+        if error is not None:
+            _LOG.error("%s version %d did not close: %r", self._name, number, error)
+        else:
+            _LOG.info("%s version %d is closed.", self._name, number)
