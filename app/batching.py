@@ -3,6 +3,9 @@
 An idle engine starts at once on whatever there is. While it runs, arrivals collect; when it is done it takes
 as many of them as fit, oldest first. So no timer delays anybody, and batches grow with load by themselves.
 The engine runs in a thread of its own, which goes from batch to batch without passing through the event loop.
+
+What can wait (explanations, a second version's opinion) goes into a lane of its own, which is looked at only
+when nothing else waits, a few pictures at a time: whoever comes next waits for no more than these.
 """
 
 import asyncio
@@ -22,6 +25,10 @@ from app.errors import EngineError, OverloadedError
 Predict = Callable[[NDArray[np.uint8]], Prediction]
 
 _SMOOTHING = 0.2  # weight of the newest batch in the average time per picture
+_SPARE_BATCH = 8  # most background pictures at once: about 25 ms of two cores for the model that ships
+_LATELY_S = (
+    0.25  # so long after the last ordinary picture the next one is expected, and background goes singly
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,19 +82,68 @@ _Piece = tuple[_Job, NDArray[np.uint8]]
 _Outcome = tuple[_Job, Result | Exception]
 
 
+class _Lane:
+    """Jobs that wait, oldest first; at most `most` pictures."""
+
+    def __init__(self, most: int, what: str) -> None:
+        self.jobs: deque[_Job] = deque()
+        self.queued = 0
+        self._most = most
+        self._what = what
+
+    def put(self, job: _Job, seconds_per_picture: float) -> None:
+        added = len(job.images)
+        if self.queued + added > self._most:
+            raise OverloadedError(
+                f"{self.queued} pictures wait for {self._what} and at most {self._most} may; this request "
+                f"adds {added}.",
+                retry_after_s=seconds_per_picture * self.queued,
+            )
+        self.jobs.append(job)
+        self.queued += added
+
+    def drop(self, job: _Job) -> None:
+        with suppress(ValueError):
+            self.jobs.remove(job)
+            self.queued -= job.waiting
+
+    def take(self, room: int) -> list[_Piece]:
+        """Pieces of at most `room` pictures together."""
+        pieces = []
+        while self.jobs and room:
+            job = self.jobs[0]
+            piece = job.take(room)
+            pieces.append((job, piece))
+            room -= len(piece)
+            self.queued -= len(piece)
+            if not job.waiting:
+                self.jobs.popleft()
+        return pieces
+
+
 class Batcher:
     """Feeds one engine from its own thread. `predict` and `close` belong to one event loop.
 
-    At most `max_queued` pictures wait. All have the same size, so this bounds their bytes too.
+    At most `max_queued` pictures wait, and `max_background` in the background. All have the same size, so
+    this bounds their bytes too.
     """
 
-    def __init__(self, predict: Predict, *, max_batch: int, max_queued: int) -> None:
+    def __init__(
+        self,
+        predict: Predict,
+        *,
+        max_batch: int,
+        max_queued: int,
+        max_background: int = 1024,
+        lately_s: float = _LATELY_S,
+    ) -> None:
         self._predict = predict
         self._max_batch = max_batch
-        self._max_queued = max_queued
-        self._jobs: deque[_Job] = deque()
+        self._ordinary = _Lane(max_queued, "the model")
+        self._background = _Lane(max_background, "the model's spare time")
+        self._lately_s = lately_s
+        self._taken_at = -lately_s
         self._running: list[_Piece] = []
-        self._queued = 0
         self._seconds_per_picture = 0.0
         self._closing = False
         self._changed = threading.Condition()
@@ -96,32 +152,36 @@ class Batcher:
 
     @property
     def queued(self) -> int:
-        """Pictures that no batch has taken yet."""
-        return self._queued
+        """Pictures that no batch has taken yet, without those in the background."""
+        return self._ordinary.queued
 
     @property
     def wait_s(self) -> float:
         """How long it takes until all of them are taken, judged by the latest batches."""
-        return self._seconds_per_picture * self._queued
+        return self._seconds_per_picture * self._ordinary.queued
 
     @property
     def alive(self) -> bool:
         """Whether what is submitted now will be looked at."""
         return self._thread.is_alive() and not self._closing
 
-    async def predict(self, images: NDArray[np.uint8]) -> Result:
+    async def predict(self, images: NDArray[np.uint8], *, background: bool = False) -> Result:
         """Answers for uint8 [N, H, W, 3], N at least 1. A caller that is cancelled gives up its place.
+
+        `background` lets everything else go first, however long that takes.
 
         Raises:
             OverloadedError: the queue has no room for N more pictures.
             EngineError: the engine failed on these pictures, or has stopped.
         """
+        lane = self._background if background else self._ordinary
         job = _Job(images, asyncio.get_running_loop().create_future())
-        self._put(job)
+        self._put(job, lane)
         try:
             return await job.future
         except asyncio.CancelledError:
-            self._drop(job)
+            with self._changed:
+                lane.drop(job)
             raise
 
     async def close(self, timeout_s: float = 10.0) -> bool:
@@ -132,26 +192,14 @@ class Batcher:
         await asyncio.to_thread(self._thread.join, timeout_s)
         return not self._thread.is_alive()
 
-    def _put(self, job: _Job) -> None:
+    def _put(self, job: _Job, lane: _Lane) -> None:
         with self._changed:
             if not self.alive:
                 raise EngineError(
                     "The engine of this model version has stopped and answers nothing any more."
                 )
-            if self._queued + len(job.images) > self._max_queued:
-                raise OverloadedError(
-                    f"{self._queued} pictures wait for the model and at most {self._max_queued} may; this "
-                    f"request adds {len(job.images)}.",
-                    retry_after_s=self.wait_s,
-                )
-            self._jobs.append(job)
-            self._queued += len(job.images)
+            lane.put(job, self._seconds_per_picture)
             self._changed.notify()
-
-    def _drop(self, job: _Job) -> None:
-        with self._changed, suppress(ValueError):
-            self._jobs.remove(job)
-            self._queued -= job.waiting
 
     def _work(self) -> None:
         try:
@@ -160,23 +208,28 @@ class Batcher:
         finally:
             self._closing = True
             gone = EngineError("The engine of this model version has stopped before it answered.")
-            self._deliver([(job, gone) for job in (*(job for job, _ in self._running), *self._jobs)])
+            self._deliver([(job, gone) for job in self._unanswered()])
+
+    def _unanswered(self) -> list[_Job]:
+        return [*(job for job, _ in self._running), *self._ordinary.jobs, *self._background.jobs]
 
     def _next_batch(self) -> list[_Piece]:
         """Waits for work and takes a full batch of it or all there is; nothing when closing and empty."""
         with self._changed:
             self._running = []
-            self._changed.wait_for(lambda: self._jobs or self._closing)
-            room = self._max_batch
-            while self._jobs and room:
-                job = self._jobs[0]
-                piece = job.take(room)
-                self._running.append((job, piece))
-                room -= len(piece)
-                self._queued -= len(piece)
-                if not job.waiting:
-                    self._jobs.popleft()
+            self._changed.wait_for(lambda: self._ordinary.jobs or self._background.jobs or self._closing)
+            if self._ordinary.jobs:
+                self._taken_at = perf_counter()
+                self._running = self._ordinary.take(self._max_batch)
+            elif not self._closing:
+                self._running = self._background.take(self._background_batch())
             return self._running
+
+    def _background_batch(self) -> int:
+        """Single pictures while others are likely to come; more, which is faster, where nobody does."""
+        if perf_counter() - self._taken_at < self._lately_s:
+            return 1
+        return min(_SPARE_BATCH, self._max_batch)
 
     def _answer(self, pieces: list[_Piece]) -> list[_Outcome]:
         """Runs the pieces as one batch; should that fail, each alone, so that only the guilty one fails."""
@@ -187,7 +240,7 @@ class Batcher:
         except Exception as error:  # noqa: BLE001
             # Whatever the engine raises belongs to the callers, and the thread must outlive it.
             if len(pieces) == 1:
-                self._drop(pieces[0][0])
+                self._forget(pieces[0][0])
                 return [(pieces[0][0], error)]
             return [outcome for piece in pieces for outcome in self._answer([piece])]
         infer_s = perf_counter() - started
@@ -197,6 +250,11 @@ class Batcher:
             (job, job.add(part, infer_s, len(images))) for (job, _), part in zip(pieces, parts, strict=True)
         ]
         return [(job, result) for job, result in results if result]
+
+    def _forget(self, job: _Job) -> None:
+        with self._changed:
+            self._ordinary.drop(job)
+            self._background.drop(job)
 
     def _deliver(self, outcomes: list[_Outcome]) -> None:
         if outcomes:

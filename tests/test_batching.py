@@ -1,6 +1,8 @@
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from app.batching import Batcher, Result
+from app.engines import Prediction
 from app.errors import EngineError, OverloadedError
 
 pytestmark = pytest.mark.anyio
@@ -290,4 +293,125 @@ async def mixed_callers(counts: list[int], max_batch: int, fates: list[str], *, 
             assert is_answer_to(outcome, images)
     assert max(engine.batches, default=1) <= max_batch
     assert batcher.queued == 0
+    assert await batcher.close()
+
+
+# The background
+
+
+async def test_the_background_is_worked_on_when_nothing_else_waits(
+    batcher: Batcher, own_engine: FakeEngine
+) -> None:
+    result = await batcher.predict(pictures(19), background=True)
+    assert is_answer_to(result, pictures(19))
+    assert own_engine.batches == [8, 8, 3]
+
+
+async def test_while_ordinary_pictures_keep_coming_the_background_goes_singly(own_engine: FakeEngine) -> None:
+    batcher = Batcher(own_engine.predict, max_batch=8, max_queued=20, lately_s=60)
+    await batcher.predict(pictures(1))
+    await batcher.predict(pictures(3), background=True)
+    assert own_engine.batches == [1, 1, 1, 1]
+    await batcher.close()
+
+
+async def test_the_background_has_a_bound_of_its_own_and_does_not_count_as_waiting(
+    own_engine: FakeEngine,
+) -> None:
+    batcher = Batcher(own_engine.predict, max_batch=8, max_queued=20, max_background=5)
+    first = await busy(own_engine, batcher)
+    waiting = await start(batcher.predict(pictures(5), background=True))
+    assert batcher.queued == 0
+    with pytest.raises(OverloadedError, match=r"5 pictures wait .* spare time and at most 5 may; .* adds 1"):
+        await batcher.predict(pictures(1), background=True)
+    waiting += await start(batcher.predict(pictures(20)))
+    own_engine.gate.set()
+    await asyncio.gather(first, *waiting)
+    await batcher.close()
+
+
+async def test_a_background_caller_who_leaves_frees_its_place(own_engine: FakeEngine) -> None:
+    batcher = Batcher(own_engine.predict, max_batch=8, max_queued=20, max_background=5)
+    first = await busy(own_engine, batcher)
+    (leaving,) = await start(batcher.predict(pictures(5), background=True))
+    leaving.cancel()
+    await asyncio.sleep(0)
+    staying = await start(batcher.predict(pictures(5, 2), background=True))
+    own_engine.gate.set()
+    assert is_answer_to(await staying[0], pictures(5, 2))
+    await first
+    await batcher.close()
+
+
+async def test_closing_does_not_wait_for_the_background(own_engine: FakeEngine) -> None:
+    batcher = Batcher(own_engine.predict, max_batch=8, max_queued=20)
+    first = await busy(own_engine, batcher)
+    background, ordinary = await start(
+        batcher.predict(pictures(8), background=True), batcher.predict(pictures(3))
+    )
+    closing = asyncio.create_task(batcher.close())
+    await until(lambda: not batcher.alive)
+    own_engine.gate.set()
+    assert await closing
+    assert is_answer_to(await ordinary, pictures(3))
+    with pytest.raises(EngineError, match="has stopped"):
+        await background
+    await first
+
+
+class SteppedEngine:
+    """Waits inside each batch until it is told to finish it; keeps what the batches were made of."""
+
+    def __init__(self) -> None:
+        self.batches: list[Pictures] = []
+        self._steps = threading.Semaphore(0)
+
+    def predict(self, images: Pictures) -> Prediction:
+        self.batches.append(images)
+        assert self._steps.acquire(timeout=20)
+        return strongest_colour(images)
+
+    def has_taken(self, batches: int) -> bool:
+        return len(self.batches) >= batches
+
+    def finish(self, batches: int = 1) -> None:
+        self._steps.release(batches)
+
+
+arrivals = st.lists(st.tuples(st.booleans(), st.integers(1, 12)), max_size=3)
+
+
+@settings(max_examples=40)
+@given(rounds=st.lists(arrivals, min_size=1, max_size=8), max_batch=st.integers(1, 9))
+def test_the_background_is_only_taken_when_nothing_else_waits(
+    rounds: list[list[tuple[bool, int]]], max_batch: int
+) -> None:
+    asyncio.run(two_lanes(rounds, max_batch))
+
+
+async def two_lanes(rounds: list[list[tuple[bool, int]]], max_batch: int) -> None:
+    """Lets pictures arrive while the engine is inside a batch, and looks at the batch that it takes then."""
+    engine = SteppedEngine()
+    batcher = Batcher(engine.predict, max_batch=max_batch, max_queued=1000)
+    tasks = await start(batcher.predict(pictures(1)))
+    await until(lambda: engine.batches)
+    left = 0
+    for arriving in rounds:
+        calls = [
+            batcher.predict(pictures(count) // 2 + 128 * ordinary, background=not ordinary)
+            for ordinary, count in arriving
+        ]
+        tasks += await start(*calls)
+        left += sum(count for _, count in arriving)
+        waiting, seen = batcher.queued, len(engine.batches)
+        if not left:
+            continue
+        engine.finish()
+        await until(partial(engine.has_taken, seen + 1))
+        taken = engine.batches[-1]
+        left -= len(taken)
+        assert len(taken) == min(waiting, max_batch) if waiting else len(taken) <= min(8, max_batch)
+        assert (taken >= 128).all() if waiting else (taken < 128).all()
+    engine.finish(1000)
+    await asyncio.gather(*tasks)
     assert await batcher.close()
