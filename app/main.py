@@ -24,6 +24,7 @@ from app.api import (
     predict,
     problems,
     tfserving_routes,
+    web,
 )
 from app.api.admission import Admission, Gate
 from app.api.draining import Draining
@@ -68,6 +69,7 @@ def create_app(settings: Settings | None = None, choose: Choose = engines.choose
         app.include_router(router)
     app.include_router(tfserving_routes.router)
     app.include_router(oip_routes.router)
+    app.include_router(web.router)
     problems.install(app)
     _guard(app, settings)
     return app

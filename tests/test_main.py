@@ -20,7 +20,7 @@ def test_the_first_page_leads_on(client: httpx.Client) -> None:
 def test_a_browser_gets_a_page(client: httpx.Client) -> None:
     answer = client.get("/", headers={"Accept": "text/html,*/*;q=0.8"})
     assert answer.headers["content-type"].startswith("text/html")
-    assert 'href="/docs"' in answer.text
+    assert 'href="docs"' in answer.text
 
 
 def test_the_documentation_needs_no_other_host(client: httpx.Client) -> None:

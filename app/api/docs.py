@@ -1,4 +1,4 @@
-"""`/docs`: the OpenAPI document as a page that needs no other host, and `/`, which leads to it."""
+"""`/docs`: the OpenAPI document as a page that needs no other host."""
 
 import json
 import re
@@ -7,42 +7,18 @@ from html import escape
 from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.responses import JSONResponse
 
 from app.api import problems
 from app.api.page import page
 
 router = APIRouter(include_in_schema=False)
 
-PREDICT_SAMPLE: Final = "curl -F file=@cat.jpg http://127.0.0.1:8000/predict"
 _CODE: Final = re.compile(r"`([^`]+)`")
 
 
 @router.get("/docs")
 async def docs(request: Request) -> Response:
     return page("API", _document(request.app))
-
-
-@router.get("/")
-async def index(request: Request) -> Response:
-    """Where to go: a page for browsers, JSON for others."""
-    if "text/html" in request.headers.get("accept", ""):
-        return page("Image classification", _welcome())
-    return JSONResponse(
-        {
-            "service": request.app.title,
-            "predict": {"method": "POST", "path": "/predict", "try": PREDICT_SAMPLE},
-            "docs": "/docs",
-            "openapi": request.app.openapi_url,
-            "live": "/livez",
-            "ready": "/readyz",
-        }
-    )
-
-
-def _welcome() -> Iterator[str]:
-    yield f"<p>Send a picture and get the probability of every class:</p><pre>{PREDICT_SAMPLE}</pre>"
-    yield '<p><a href="/docs">How to use it</a> · <a href="/readyz">Is it ready?</a></p>'
 
 
 def _document(app: FastAPI) -> Iterator[str]:

@@ -16,8 +16,9 @@ _OTHER: Final = "other"
 _FAULT: Final = "internal_error"
 _LOG: Final = logging.getLogger("app.requests")
 _SHOWN: Final = 200
-# Asked for every few seconds, these would drown the rest.
-_QUIET: Final = frozenset({"/livez", "/readyz", "/metrics"})
+_GOOD: Final = (200, 304)
+# Asked for every few seconds, or by the dozen for one page, these would drown the rest.
+_QUIET: Final = re.compile(r"/livez|/readyz|/metrics|/web/.*")
 _CONVERTOR: Final = re.compile(r":\w+(?=\})")
 
 
@@ -47,7 +48,7 @@ class Observed:
 
     def log(self, method: str, path: str, client: str, request_id: str, *, quiet: bool) -> None:
         """One line, about a success only at the level debug if it is to be `quiet`."""
-        level = logging.DEBUG if quiet and self.status == 200 else logging.INFO
+        level = logging.DEBUG if quiet and self.status in _GOOD else logging.INFO
         if not _LOG.isEnabledFor(level):
             return
         fields = {
@@ -93,7 +94,7 @@ class Observation:
             scope.get("raw_path", b"").decode("ascii", "backslashreplace"),
             (scope.get("client") or ("",))[0],
             scope.get("state", {}).get("request_id", ""),
-            quiet=scope["path"] in _QUIET,
+            quiet=bool(_QUIET.fullmatch(scope["path"])),
         )
 
 

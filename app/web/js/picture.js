@@ -1,0 +1,41 @@
+/** One picture and what became of it. */
+
+let made = 0;
+
+export class Picture extends EventTarget {
+  id = ++made;
+  state = "waiting"; // then sending, and answered or failed
+  waitsFor = ""; // why it is not sent yet, in words
+  coverage = null; // of the confidence set; null for the service's own
+  answer = null;
+  headers = null;
+  roundTripMs = 0;
+  failure = null; // {title, detail, requestId}
+
+  constructor(file) {
+    super();
+    this.file = file;
+    this.name = file.name || "picture";
+    this.url = URL.createObjectURL(file);
+  }
+
+  /** Takes new values and says so. */
+  become(values) {
+    Object.assign(this, values);
+    this.dispatchEvent(new Event("change"));
+  }
+
+  get requestId() {
+    return this.headers?.get("X-Request-ID") ?? "";
+  }
+
+  /** Milliseconds by stage, as the header Server-Timing says them. */
+  get timing() {
+    const header = this.headers?.get("Server-Timing") ?? "";
+    return Object.fromEntries([...header.matchAll(/(\w+);dur=([\d.]+)/g)].map(([, stage, ms]) => [stage, Number(ms)]));
+  }
+
+  forget() {
+    URL.revokeObjectURL(this.url);
+  }
+}

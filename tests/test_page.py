@@ -1,0 +1,379 @@
+"""The page as people use it: in a real browser, against the real service with the fake engine."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from browser import Visit, chromium
+from conftest import Encode, serve
+from fakes import CALIBRATED, MODEL, FakeEngine, publish_fake
+from playwright._impl._driver import compute_driver_executable
+from playwright.sync_api import BrowserContext, JSHandle, Locator, Page, expect
+
+from app.repository import Repository
+from app.settings import Settings
+
+pytestmark = pytest.mark.timeout(120)
+
+# A picture is red, green or blue; one as dark as this is none of the classes.
+DARK = "#100000"
+
+
+@pytest.fixture(scope="module")
+def context() -> Iterator[BrowserContext]:
+    """One browser with one cache for all tests; without a browser none of them runs."""
+    with chromium() as browser:
+        yield browser.new_context(
+            viewport={"width": 1280, "height": 900},
+            reduced_motion="reduce",
+            permissions=["camera", "clipboard-read", "clipboard-write"],
+        )
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    repository = Repository(tmp_path_factory.mktemp("page"))
+    publish_fake(repository, CALIBRATED)
+    settings = Settings(model_root=repository.root, model_name=MODEL, max_body_bytes=1_000_000)
+    with serve(settings, FakeEngine()) as client:
+        yield str(client.base_url).rstrip("/")
+
+
+@pytest.fixture
+def careless_visit(context: BrowserContext, url: str) -> Iterator[Visit]:
+    """A visit in which something is meant to go wrong; another host is never asked all the same."""
+    visit = Visit(context, url)
+    yield visit
+    visit.page.close()
+    assert visit.strangers == []
+
+
+@pytest.fixture
+def visit(careless_visit: Visit) -> Iterator[Visit]:
+    """A visit without a word of complaint on the console."""
+    yield careless_visit
+    assert careless_visit.complaints == []
+
+
+@pytest.fixture
+def page(visit: Visit) -> Page:
+    return visit.open()
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, encode: Encode) -> dict[str, Path]:
+    """Files of one colour each, by its name, and one that is no picture."""
+    found = {name: tmp_path / f"{name}.png" for name in ("red", "lime", "blue", "dark")}
+    for name, path in found.items():
+        path.write_bytes(encode(DARK if name == "dark" else name))
+    found["text"] = tmp_path / "text.txt"
+    found["text"].write_text("This is no picture.")
+    return found
+
+
+def choose(page: Page, *paths: Path) -> None:
+    page.locator("#chooser").set_input_files(list(paths))
+
+
+def verdict(page: Page) -> Locator:
+    return page.locator(".verdict")
+
+
+def transfer(page: Page, *paths: Path) -> JSHandle:
+    """What the browser makes of files that are dragged or copied."""
+    files = [{"name": path.name, "bytes": list(path.read_bytes())} for path in paths]
+    return page.evaluate_handle(
+        """files => {
+            const made = new DataTransfer();
+            for (const { name, bytes } of files) made.items.add(new File([new Uint8Array(bytes)], name));
+            return made;
+        }""",
+        files,
+    )
+
+
+# Ways in
+
+
+def test_a_chosen_picture_is_answered(page: Page, pictures: dict[str, Path]) -> None:
+    choose(page, pictures["red"])
+    expect(verdict(page)).to_contain_text("red > 99.9 %")
+    expect(page.locator(".bar-name")).to_have_text(["red", "green", "blue"])
+    expect(page.locator("#announcements")).to_have_text("red, > 99.9 %.")
+
+
+def test_a_picture_can_be_dropped_anywhere(page: Page, pictures: dict[str, Path]) -> None:
+    dropped = transfer(page, pictures["blue"])
+    page.dispatch_event("h1", "dragenter", {"dataTransfer": dropped})
+    expect(page.locator("body")).to_have_class("is-dragging")
+    page.dispatch_event("h1", "drop", {"dataTransfer": dropped})
+    expect(verdict(page)).to_contain_text("blue")
+    expect(page.locator("body")).not_to_have_class("is-dragging")
+
+
+def test_what_is_no_file_is_refused_in_words(page: Page) -> None:
+    link = page.evaluate_handle(
+        "() => { const t = new DataTransfer(); t.setData('text/plain', 'x'); return t; }"
+    )
+    page.dispatch_event("main", "drop", {"dataTransfer": link})
+    expect(page.get_by_role("alert")).to_contain_text("Save the picture first")
+
+
+def test_a_picture_can_be_pasted(page: Page, pictures: dict[str, Path]) -> None:
+    page.evaluate(
+        """async bytes => {
+            const picture = new Blob([new Uint8Array(bytes)], { type: "image/png" });
+            await navigator.clipboard.write([new ClipboardItem({ "image/png": picture })]);
+        }""",
+        list(pictures["lime"].read_bytes()),
+    )
+    page.keyboard.press("Control+V")
+    expect(verdict(page)).to_contain_text("green")
+
+
+def test_the_camera_gives_a_picture(page: Page) -> None:
+    page.get_by_role("button", name="Take a photo").click()
+    expect(page.locator("#camera-view")).to_be_visible()
+    page.get_by_role("button", name="Take it").click()
+    expect(page.locator("#camera")).to_be_hidden()
+    expect(page.locator(".original figcaption")).to_contain_text("photo.jpg")
+    expect(page.locator(".facts")).to_contain_text("JPEG")
+
+
+def test_an_example_is_a_click_away(page: Page) -> None:
+    page.get_by_role("button", name="A cat").click()
+    expect(page.locator(".original figcaption")).to_contain_text("cat.jpg")
+    expect(page.locator(".facts")).to_contain_text("JPEG, 400")
+
+
+def test_several_pictures_are_answered_and_a_bad_one_harms_none(
+    careless_visit: Visit, pictures: dict[str, Path]
+) -> None:
+    page = careless_visit.open()
+    choose(page, pictures["red"], pictures["text"], pictures["blue"], pictures["dark"])
+    tiles = page.locator(".filmstrip .tile-label")
+    expect(tiles).to_have_text(["red", "Unsupported format", "blue", "red"])
+    expect(page.locator("#gallery-summary")).to_have_text("3 pictures of 4 answered, 1 with an error")
+    page.locator(".filmstrip button").nth(2).click()
+    expect(verdict(page)).to_contain_text("blue")
+    page.keyboard.press("ArrowLeft")
+    expect(page.get_by_role("heading", name="Unsupported format")).to_be_visible()
+    expect(page.locator(".failure")).to_contain_text("are not a picture in a format that is decoded here")
+    page.get_by_role("button", name="Clear").click()
+    expect(page.locator(".filmstrip button")).to_have_count(0)
+    expect(page.get_by_role("button", name="A cat")).to_be_visible()
+
+
+# What an answer says
+
+
+def test_the_pixels_that_the_network_saw_stand_beside_the_original(
+    page: Page, pictures: dict[str, Path]
+) -> None:
+    choose(page, pictures["blue"])
+    seen = page.get_by_role("img", name="The same picture in 32 by 32 pixels")
+    expect(seen).to_be_visible()
+    assert seen.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [32, 32]
+    assert seen.evaluate("image => getComputedStyle(image).imageRendering") == "pixelated"
+
+
+def test_a_picture_unlike_all_classes_is_marked(page: Page, pictures: dict[str, Path]) -> None:
+    choose(page, pictures["dark"])
+    expect(page.locator(".answer .badge")).to_have_text("May be none of these")
+    expect(page.locator(".answer .notes")).to_contain_text("hardly any difference between its pixels")
+    expect(page.locator("#announcements")).to_contain_text("may be none of these classes")
+
+
+def test_the_confidence_set_follows_the_confidence_asked_for(page: Page, pictures: dict[str, Path]) -> None:
+    choose(page, pictures["red"])
+    expect(page.locator(".set")).to_contain_text("With 95 % confidence it is red.")
+    page.get_by_label("Confidence").select_option("0.99")
+    expect(page.locator(".set")).to_contain_text("With 99 % confidence it is")
+    expect(page.locator(".code code")).to_contain_text("predict?coverage=0.99")
+
+
+def test_an_answer_says_where_it_comes_from_and_how_long_it_took(
+    page: Page, pictures: dict[str, Path]
+) -> None:
+    with page.expect_response("**/predict*") as answered:
+        choose(page, pictures["red"])
+    facts = page.locator(".facts")
+    expect(facts).to_contain_text("colours, version 1")
+    expect(facts).to_contain_text("75.0 % of the test pictures")
+    expect(facts).to_contain_text(answered.value.headers["x-request-id"])
+    stages = page.locator(".timing-stages dt")
+    expect(stages).to_have_text(["read", "decode", "queue", "infer", "network", "total"])
+    assert page.locator(".timing-stages .ms").evaluate_all(
+        "all => all.every(one => / m?s$/.test(one.textContent))"
+    )
+
+
+# The same as code
+
+
+def test_the_code_makes_the_same_request(page: Page, pictures: dict[str, Path]) -> None:
+    choose(page, pictures["blue"])
+    folder = pictures["blue"].parent
+    code = page.locator(".code code")
+    expect(code).to_contain_text("curl")
+    curl = run("bash", "-c", f"{code.inner_text()} --silent", cwd=folder)
+    assert json.loads(curl)["label"] == "blue"
+    page.get_by_role("tab", name="Python").click()
+    script = code.inner_text().replace("import httpx\n", "import httpx2 as httpx\n")
+    assert run(sys.executable, "-W", "ignore", "-c", script, cwd=folder) == "blue"
+    page.get_by_role("tab", name="JavaScript").click()
+    (folder / "request.mjs").write_text(code.inner_text())
+    node = str(compute_driver_executable()[0])
+    assert run(node, "--no-warnings", "request.mjs", cwd=folder) == "blue"
+
+
+def test_several_pictures_are_one_request_in_code(page: Page, pictures: dict[str, Path]) -> None:
+    awkward = pictures["red"].rename(pictures["red"].with_name('it\'s; "red".png'))
+    choose(page, awkward, pictures["blue"])
+    page.get_by_label("All 2 pictures in one request").check()
+    answer = run("bash", "-c", f"{page.locator('.code code').inner_text()} --silent", cwd=awkward.parent)
+    assert [result["label"] for result in json.loads(answer)["results"]] == ["red", "blue"]
+
+
+def test_code_is_copied(page: Page, pictures: dict[str, Path]) -> None:
+    choose(page, pictures["red"])
+    page.get_by_role("button", name="Copy").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()").startswith("curl -F file=@red.png ")
+
+
+def run(*command: str, cwd: Path) -> str:
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=cwd)
+    return done.stdout.strip()
+
+
+# When something is wrong
+
+
+def test_a_picture_that_is_too_large_is_refused_in_words(
+    careless_visit: Visit, tmp_path: Path, encode: Encode
+) -> None:
+    large = tmp_path / "large.png"
+    large.write_bytes(encode("red") + bytes(3_000_000))
+    page = careless_visit.open()
+    choose(page, large)
+    failure = page.locator(".failure")
+    expect(failure).to_be_visible()
+    expect(failure).to_contain_text("2.9 MiB" if "get through" in failure.inner_text() else "1,000,000 bytes")
+
+
+def test_a_lost_connection_is_shown_and_the_picture_waits_for_it(
+    careless_visit: Visit, pictures: dict[str, Path]
+) -> None:
+    page = careless_visit.open()
+    page.context.set_offline(True)
+    choose(page, pictures["blue"])
+    expect(page.locator("#banner")).to_contain_text("The service cannot be reached")
+    expect(page.locator(".pending")).to_contain_text("Waiting until the service can be reached")
+    page.context.set_offline(False)
+    expect(page.locator("#banner")).to_contain_text("The service is ready again.")
+    expect(verdict(page)).to_contain_text("blue")
+
+
+def test_a_service_that_starts_is_waited_for(careless_visit: Visit, pictures: dict[str, Path]) -> None:
+    loading = {"code": "not_ready", "title": "Not ready", "detail": "The model is being loaded."}
+    page = careless_visit.page
+    for path in ("**/readyz", "**/predict*"):
+        page.route(path, lambda route: route.fulfill(status=503, json=loading))
+    page.goto(careless_visit.url)
+    expect(page.locator("#banner")).to_contain_text("The model is being loaded.")
+    choose(page, pictures["red"])
+    expect(page.locator(".pending")).to_contain_text("Waiting until the service is ready")
+    page.unroute_all()
+    expect(verdict(page)).to_contain_text("red")
+
+
+def test_a_busy_service_is_tried_again_when_it_says_so(
+    careless_visit: Visit, pictures: dict[str, Path]
+) -> None:
+    busy = {"code": "overloaded", "title": "Overloaded", "detail": "256 pictures wait."}
+    page = careless_visit.open()
+    page.route(
+        "**/predict*",
+        lambda route: route.fulfill(status=503, json=busy, headers={"Retry-After": "1"}),
+        times=1,
+    )
+    choose(page, pictures["red"])
+    expect(page.locator(".pending")).to_contain_text("The service is busy; trying again in 1 s")
+    expect(verdict(page)).to_contain_text("red")
+
+
+# For everybody
+
+
+def test_everything_can_be_done_with_the_keyboard(page: Page, pictures: dict[str, Path]) -> None:
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("button", name="Choose pictures")).to_be_focused()
+        page.keyboard.press("Enter")
+    chooser.value.set_files([pictures["red"], pictures["blue"]])
+    expect(page.locator(".filmstrip [data-state=answered]")).to_have_count(2)
+    tab_until(page, page.locator(".filmstrip button").first)
+    page.keyboard.press("ArrowRight")
+    expect(verdict(page)).to_contain_text("blue")
+    tab_until(page, page.get_by_role("tab", name="curl"))
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("tab", name="Python")).to_be_focused()
+    expect(page.locator(".code code")).to_contain_text("import httpx")
+
+
+def tab_until(page: Page, target: Locator) -> None:
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if target.evaluate("it => it === document.activeElement"):
+            return
+    pytest.fail("the keyboard does not get there")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(visit: Visit, pictures: dict[str, Path], scheme: str) -> None:
+    page = visit.open()
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    assert serious(page) == []
+    choose(page, pictures["red"], pictures["dark"])
+    expect(page.locator(".filmstrip [data-state=answered]")).to_have_count(2)
+    assert serious(page) == []
+    page.locator(".filmstrip button").nth(1).click()
+    assert serious(page) == []
+
+
+def serious(page: Page) -> list[str]:
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{one['id']}: {one['nodes'][0]['html']}" for one in found if one["impact"] in {"serious", "critical"}
+    ]
+
+
+@pytest.mark.parametrize("width", [360, 768, 1440])
+def test_nothing_is_wider_than_the_screen(visit: Visit, pictures: dict[str, Path], width: int) -> None:
+    page = visit.open()
+    page.set_viewport_size({"width": width, "height": 800})
+    for wait in ("#examples", ".verdict"):
+        if wait == ".verdict":
+            choose(page, *list(pictures.values())[:4])
+        page.locator(wait).wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_the_colours_stay_as_chosen(visit: Visit) -> None:
+    page = visit.open()
+    root = page.locator("html")
+    page.get_by_role("button", name="Colours: as the system").click()
+    page.get_by_role("button", name="Colours: light").click()
+    expect(root).to_have_attribute("data-theme", "dark")
+    page.reload()
+    expect(root).to_have_attribute("data-theme", "dark")
+    page.get_by_role("button", name="Colours: dark").click()
+    expect(root).not_to_have_attribute("data-theme", "dark")
