@@ -164,6 +164,54 @@ def test_no_training_module_hides_a_standard_one(path: Path) -> None:
     assert path.stem == "__init__" or path.stem not in sys.stdlib_module_names
 
 
+def readers(path: Path, *names: str) -> set[str]:
+    """Functions of a module that read one of these names, as a variable or an attribute; "" is none."""
+    found = set()
+
+    def visit(node: ast.AST, function: str) -> None:
+        if isinstance(node, ast.FunctionDef) and not function:
+            function = node.name
+        name = {ast.Attribute: "attr", ast.Name: "id"}.get(type(node))
+        if name and getattr(node, name) in names and isinstance(getattr(node, "ctx", None), ast.Load):
+            found.add(function)
+        for child in ast.iter_child_nodes(node):
+            visit(child, function)
+
+    visit(ast.parse(path.read_bytes()), "")
+    return {f"{module_name(path)}.{function}" for function in found}
+
+
+@pytest.mark.parametrize(
+    ("names", "allowed"),
+    [
+        # `training.data` builds the sets, cuts them alike and fingerprints them.
+        (("test_images", "test_labels"), {"training.assessment.test_pictures", "training.data."}),
+        (("test_pictures",), {"training.assessment.assess"}),
+        (("assess",), {"training.publish.publish", "training.evaluate."}),
+    ],
+)
+def test_only_the_final_evaluation_sees_the_test_pictures(names: tuple[str, ...], allowed: set[str]) -> None:
+    reading = {reader for path in sources("training") for reader in readers(path, *names)}
+    assert reading
+    assert not {reader for reader in reading if not any(map(reader.startswith, allowed))}
+
+
+def test_a_version_is_measured_after_all_its_choices() -> None:
+    """Nothing follows but writing down what was measured."""
+    (publish,) = (
+        node
+        for node in ast.walk(ast.parse((ROOT / "training/publish.py").read_bytes()))
+        if isinstance(node, ast.FunctionDef) and node.name == "publish"
+    )
+    called = [
+        (node.lineno, node.func.id if isinstance(node.func, ast.Name) else node.func.attr)
+        for node in ast.walk(publish)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute)
+    ]
+    (measured,) = (line for line, name in called if name == "assess")
+    assert {name for line, name in called if line > measured} == {"publish", "_card"}
+
+
 def test_no_file_names_a_package_index() -> None:
     option = re.compile(r"(?<!no-emit-)(?:index[-_]url|find[-_]links)|:/{2}\S+/simple\b", re.IGNORECASE)
     naming = [str(path) for path, text in readable_texts() if option.search(text)]

@@ -1,29 +1,37 @@
 import numpy as np
 import pytest
 from fakes import FakeEngine
+from hypothesis import given
+from hypothesis import strategies as st
 
-from training.evaluation import evaluate, expected_calibration_error
+from app import imaging
+from training.evaluation import auroc, enlarged_jpeg, evaluate, expected_calibration_error, predict
 
 
-def test_accuracy_and_loss_are_those_of_the_engine_on_the_same_pixels() -> None:
+def test_predictions_are_those_of_the_engine_on_the_same_pixels() -> None:
     engine = FakeEngine()
     images = np.random.default_rng(0).integers(0, 256, (150, 32, 32, 3), dtype=np.uint8)
-    probabilities = np.concatenate(
-        [engine.predict(images[i : i + 10]).probabilities for i in range(0, 150, 10)]
-    )
-    labels = probabilities.argmax(axis=1)
-    labels[:30] = (labels[:30] + 1) % probabilities.shape[1]
-    found = evaluate(engine, images, labels)
-    assert found.pictures == 150
-    assert found.accuracy == pytest.approx(0.8)
-    assert found.loss == pytest.approx(-np.log(probabilities[np.arange(150), labels]).mean(), rel=1e-4)
+    found, expected = predict(engine, images), engine.predict(images)
+    assert np.allclose(found.probabilities, expected.probabilities, rtol=1e-4)
+    assert np.allclose(found.ood_score, expected.ood_score, rtol=1e-4)
+
+
+def test_accuracy_and_loss_are_counted() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.5, 0.5]], np.float32)
+    found = evaluate(probabilities, np.array([0, 1, 0, 0]))
+    assert (found.pictures, found.accuracy) == (4, 0.75)
+    assert found.loss == pytest.approx(-np.log([0.9, 0.8, 0.4, 0.5]).mean(), rel=1e-5)
 
 
 def test_an_impossible_truth_costs_much_but_not_infinitely() -> None:
-    engine = FakeEngine()
-    images = np.full((1, 32, 32, 3), (255, 0, 0), np.uint8)
-    worst = engine.predict(images).probabilities.argmin(axis=1)
-    assert np.isfinite(evaluate(engine, images, worst).loss)
+    assert 20 < evaluate(np.array([[1.0, 0.0]], np.float32), np.array([1])).loss < 100
+
+
+def test_an_enlarged_jpeg_is_eight_times_as_large_and_still_shows_the_picture() -> None:
+    pixels = np.full((32, 32, 3), (200, 30, 90), np.uint8)
+    picture = imaging.decode(enlarged_jpeg(pixels))
+    assert (picture.format, picture.width, picture.height) == ("JPEG", 256, 256)
+    assert np.abs(picture.pixels.astype(int) - pixels).max() <= 3
 
 
 def test_calibration_is_judged_in_bins_of_equally_many_pictures() -> None:
@@ -35,3 +43,10 @@ def test_calibration_is_judged_in_bins_of_equally_many_pictures() -> None:
 
 def test_more_bins_than_pictures_are_no_trouble() -> None:
     assert expected_calibration_error(np.array([0.75], np.float32), np.array([True])) == pytest.approx(0.25)
+
+
+@given(st.lists(st.integers(0, 5), min_size=1), st.lists(st.integers(0, 5), min_size=1))
+def test_auroc_is_the_share_of_pairs_in_order(unfamiliar: list[int], familiar: list[int]) -> None:
+    pairs = [(a > b) + (a == b) / 2 for a in unfamiliar for b in familiar]
+    found = auroc(np.array(unfamiliar, np.float32), np.array(familiar, np.float32))
+    assert found == pytest.approx(sum(pairs) / len(pairs))

@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 from conftest import Encode
 from fakes import FakeEngine, strongest_colour
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from app import golden
@@ -14,7 +12,8 @@ from app.engines.openvino import MODEL, QUANTIZED
 from app.golden import Encoded, Golden
 from app.repository import Version
 from training.precisions import derive
-from training.quantization import Comparison, HeldOut, QuantizationError, check, compare, hold_out, stratified
+from training.quantization import Comparison, HeldOut, QuantizationError, check, compare, hold_out
+from training.split import Pictures
 
 pytestmark = pytest.mark.timeout(300)  # the first test loads TensorFlow and quantises
 
@@ -38,31 +37,10 @@ def colours(count: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.in
     return np.broadcast_to(pixels, (count, 32, 32, 3)).copy(), labels
 
 
-@given(
-    st.lists(st.integers(1, 60), min_size=1, max_size=10),
-    st.floats(0.05, 1),
-    st.integers(0, 5),
-)
-def test_every_class_keeps_its_share(sizes: list[int], share: float, seed: int) -> None:
-    labels = np.repeat(np.arange(len(sizes)), sizes)
-    count = max(1, round(share * len(labels)))
-    rows = stratified(labels, count, seed)
-    assert len(rows) == count
-    assert np.all(np.diff(rows) > 0)
-    drawn = np.bincount(labels[rows], minlength=len(sizes))
-    assert np.abs(drawn - count / len(labels) * np.array(sizes)).max() < 2
-
-
-def test_another_seed_draws_others_and_the_same_the_same() -> None:
-    labels = np.arange(1000) % 10
-    assert np.array_equal(stratified(labels, 100), stratified(labels, 100))
-    assert not np.array_equal(stratified(labels, 100), stratified(labels, 100, seed=1))
-
-
 def test_calibration_and_gate_share_no_picture() -> None:
     labels = np.arange(1000) % 10
     images = np.arange(1000, dtype=np.uint16).view(np.uint8).reshape(1000, 1, 1, 2)
-    held_out = hold_out(images, labels, 200)
+    held_out = hold_out(Pictures(images, labels), 200)
     assert (len(held_out.calibration_images), len(held_out.gate_images)) == (40, 160)
     both = np.concatenate([held_out.calibration_images, held_out.gate_images])
     assert len(np.unique(both.reshape(200, 2), axis=0)) == 200
@@ -114,7 +92,7 @@ def test_both_precisions_are_derived_and_give_what_the_saved_model_gives(
     folder: Path, saved_model: Version
 ) -> None:
     recorded, said = golden.read(saved_model.path / "golden.npz"), list[str]()
-    found = derive(folder, recorded, hold_out(*colours(200)), said.append)
+    found = derive(folder, recorded, hold_out(Pictures(*colours(200))), said.append)
     assert said == []
     assert found["float32"] == {"published": True}
     assert found["int8"] == {
@@ -159,7 +137,7 @@ def test_whatever_goes_wrong_the_saved_model_can_still_be_published(
 ) -> None:
     said: list[str] = []
     recorded = golden.read(saved_model.path / "golden.npz")
-    found = derive(tmp_path, recorded, hold_out(*colours(20)), said.append)
+    found = derive(tmp_path, recorded, hold_out(Pictures(*colours(20))), said.append)
     assert [found[precision]["published"] for precision in ("float32", "int8")] == [False, False]
     assert all(found[precision]["reason"] for precision in ("float32", "int8"))
     assert len(said) == 2

@@ -1,5 +1,6 @@
 """From trained weights to a SavedModel that needs nothing around it: uint8 pixels in, probabilities out."""
 
+import copy
 import logging
 from pathlib import Path
 
@@ -25,7 +26,13 @@ class ServedNetwork(tf.Module):
         self.pixels = tf.TensorSpec([None, height, width, channels], tf.uint8, name="images")
         self._mean = tf.constant(mean, tf.float32)
         self._deviation = tf.constant(deviation, tf.float32)
-        self._temperature = temperature
+        self.temperature = temperature
+
+    def at_temperature(self, temperature: float) -> "ServedNetwork":
+        """The same network with its logits divided by ``temperature`` before the softmax."""
+        other = copy.copy(self)
+        other.temperature = temperature
+        return other
 
     def _logits(self, images: tf.Tensor) -> tf.Tensor:
         pixels = (tf.cast(images, tf.float32) / 255.0 - self._mean) / self._deviation
@@ -33,7 +40,7 @@ class ServedNetwork(tf.Module):
 
     def classify(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Probabilities float32 ``[N, classes]`` of pictures uint8 ``[N, H, W, 3]``."""
-        return {"probabilities": tf.nn.softmax(self._logits(images) / self._temperature)}
+        return {"probabilities": tf.nn.softmax(self._logits(images) / self.temperature)}
 
     def score(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Probabilities, and beside them the energy score float32 ``[N]``, larger for unfamiliar pictures.
@@ -43,7 +50,7 @@ class ServedNetwork(tf.Module):
         """
         logits = self._logits(images)
         return {
-            "probabilities": tf.nn.softmax(logits / self._temperature),
+            "probabilities": tf.nn.softmax(logits / self.temperature),
             "ood_score": -tf.reduce_logsumexp(logits, axis=-1),
         }
 

@@ -4,25 +4,27 @@ import importlib.metadata
 import json
 import platform
 import subprocess
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import keras
 
 from app import golden
-from app.engines import AUTO, candidates, choose
-from app.errors import EngineUnavailableError
-from app.manifest import GOLDEN_NAME, Card, Input, Measurement
+from app.engines import AUTO, choose
+from app.manifest import GOLDEN_NAME, Calibration, Card, Input
 from app.repository import Repository, Version
+from training.assessment import Assessment, assess
+from training.calibration import conformal_thresholds, fit_temperature, ood_threshold
 from training.data import Dataset
-from training.evaluation import evaluate
+from training.evaluation import predict
 from training.export import ServedNetwork, export
 from training.precisions import GOLDEN_TOLERANCE, Report, derive
 from training.processor import available_cores, processor_name
 from training.quantization import hold_out
 from training.recipe import Recipe
+from training.split import Split
 
 PACKAGES = ("tensorflow", "keras", "openvino", "nncf", "numpy", "pillow")
 
@@ -34,6 +36,7 @@ class Provenance:
     recipe: Recipe
     overrides: dict[str, Any]
     data: Dataset
+    split: Split
     seconds: float
     images_per_second: float
     bfloat16: bool
@@ -47,63 +50,68 @@ def publish(
     name: str,
     report: Report = lambda _: None,
 ) -> Version:
-    """Publishes ``network`` once each engine was measured on the test pictures; ``report`` hears each result.
+    """Calibrates ``network``, measures it on the test pictures and publishes it; ``report`` hears results.
+
+    Temperature and thresholds need pictures that were held out; without any the temperature stays 1.
 
     Raises:
         PublishError: the folder cannot be written; no half version stays behind.
     """
-    mean, deviation = provenance.recipe.input_scaling()
-    data = provenance.data
+    split = provenance.split
     with repository.staging(name) as staging:
-        export(ServedNetwork(network, mean=mean, deviation=deviation), staging.path)
+        served = _served(network, provenance.recipe, split)
+        export(served, staging.path)
         recorded = golden.record(choose("tensorflow", staging.path), size=network.input_shape[1:3])
         golden.write(recorded, staging.path / GOLDEN_NAME)
-        held_out = hold_out(data.train_images, data.train_labels)
-        precisions = derive(staging.path, recorded, held_out, report)
-        measurements = tuple(_measurements(staging.path, data, report))
-        return staging.publish(_card(network, provenance, measurements, precisions))
+        precisions = derive(staging.path, recorded, hold_out(split.for_choices()), report)
+        calibration = _calibration(staging.path, served.temperature, split)
+        # From here on nothing is chosen any more, so the test pictures may be looked at.
+        assessment = assess(staging.path, calibration, provenance.data, report)
+        return staging.publish(_card(network, provenance, calibration, assessment, precisions))
 
 
-def _measurements(folder: Path, data: Dataset, report: Report) -> Iterator[Measurement]:
-    """Every engine that can run the version here, the reference first."""
-    for name in reversed(candidates(AUTO)):
-        try:
-            engine = choose(name, folder)
-        except EngineUnavailableError:
-            continue
-        evaluation = evaluate(engine, data.test_images, data.test_labels)
-        report(
-            f"{engine.name} {engine.precision}: test loss {evaluation.loss:.4f}, test accuracy "
-            f"{evaluation.accuracy:.2%} on {evaluation.pictures:,} pictures"
-        )
-        figures = {
-            "accuracy": evaluation.accuracy,
-            "nll": evaluation.loss,
-            "ece": evaluation.calibration_error,
-        }
-        for metric, value in figures.items():
-            yield Measurement(
-                metric=metric,
-                data="CIFAR-10 test",
-                value=value,
-                pictures=evaluation.pictures,
-                engine=engine.name,
-                precision=engine.precision,
-            )
-        engine.close()
+def _served(network: keras.Model, recipe: Recipe, split: Split) -> ServedNetwork:
+    """The network with all that stands around it, its temperature fitted where pictures were held out."""
+    mean, deviation = recipe.input_scaling()
+    served = ServedNetwork(network, mean=mean, deviation=deviation)
+    if not len(split.held_out):
+        return served
+    with TemporaryDirectory() as folder:
+        export(served, Path(folder))
+        pictures = split.for_choices()
+        probabilities = predict(choose("tensorflow", Path(folder)), pictures.images).probabilities
+    return served.at_temperature(fit_temperature(probabilities, pictures.labels))
+
+
+def _calibration(folder: Path, temperature: float, split: Split) -> Calibration:
+    """Thresholds for the engine that a service would choose, from pictures that nothing was fitted to."""
+    pictures = split.for_thresholds()
+    if not len(pictures):
+        return Calibration(temperature=temperature)
+    engine = choose(AUTO, folder)
+    prediction = predict(engine, pictures.images)
+    engine.close()
+    return Calibration(
+        temperature=temperature,
+        conformal_thresholds=conformal_thresholds(prediction.probabilities, pictures.labels),
+        ood_threshold=ood_threshold(prediction.ood_score),
+    )
 
 
 def _card(
     network: keras.Model,
     provenance: Provenance,
-    measurements: tuple[Measurement, ...],
+    calibration: Calibration,
+    assessment: Assessment,
     precisions: dict[str, Any],
 ) -> Card:
     height, width, _ = network.input_shape[1:]
     return Card(
         class_names=provenance.data.class_names,
         input=Input(height=height, width=width),
-        measurements=measurements,
+        measurements=assessment.measurements,
+        evaluation=assessment.evaluation,
+        calibration=calibration,
         golden_tolerance=GOLDEN_TOLERANCE,
         lineage=_lineage(provenance) | {"openvino": precisions},
     )
@@ -117,7 +125,8 @@ def _lineage(provenance: Provenance) -> dict[str, Any]:
         "seed": provenance.recipe.seed,
         "data": {
             "name": "CIFAR-10",
-            "training_pictures": len(provenance.data.train_images),
+            "training_pictures": len(provenance.split.train),
+            "held_out_pictures": len(provenance.split.held_out),
             "fingerprint_sha256": provenance.data.fingerprint(),
         },
         "git": _git_state(),

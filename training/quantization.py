@@ -1,7 +1,7 @@
 """Eight-bit integers for weights and activations, and the gate that they must pass to be published.
 
-Post-training quantisation by NNCF: training pictures run through the network and tell the range of every
-activation. What a few bits may cost is decided on other training pictures, never on the test pictures.
+Post-training quantisation by NNCF: held-out pictures run through the network and tell the range of every
+activation. What a few bits may cost is decided on others, never on the test pictures.
 """
 
 import logging
@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from app.engines import Engine, openvino
 from training.errors import TrainingError
 from training.evaluation import predict
+from training.split import Pictures
 
-HELD_OUT = 2500  # pictures
-CALIBRATION_SHARE = 0.2  # of the held-out pictures; the others are the gate's
+DRAWN = 2500  # pictures at most
+CALIBRATION_SHARE = 0.2  # of those drawn; the others are the gate's
 LARGEST_ACCURACY_DROP = 0.001
 SMALLEST_AGREEMENT = 0.99
-SEED = 0
 
 
 class QuantizationError(TrainingError):
@@ -31,9 +31,9 @@ class QuantizationError(TrainingError):
 class HeldOut:
     """Pictures uint8 ``[N, H, W, 3]`` for calibration, and others with labels ``[N]`` for the gate.
 
-    They are a part of the training pictures. A recipe that trains on all of them has seen these too, so their
-    accuracy is too good; what the gate compares, one precision with the other on the same pictures, is fair
-    to both.
+    They come from `training.split.Split.for_choices`. A recipe that holds none out has trained on them, so
+    their accuracy is too good; what the gate compares, one precision with the other on the same pictures, is
+    fair to both.
     """
 
     calibration_images: NDArray[np.uint8]
@@ -50,24 +50,11 @@ class Comparison:
     agreement: float
 
 
-def hold_out(images: NDArray[np.uint8], labels: NDArray[np.int64], count: int = HELD_OUT) -> HeldOut:
-    """Splits off ``count`` pictures, each class by its share, and divides them by the same rule."""
-    rows = stratified(labels, count)
-    for_calibration = rows[stratified(labels[rows], max(1, round(CALIBRATION_SHARE * len(rows))))]
-    for_gate = np.setdiff1d(rows, for_calibration)
-    return HeldOut(images[for_calibration], images[for_gate], labels[for_gate])
-
-
-def stratified(labels: NDArray[np.int64], count: int, seed: int = SEED) -> NDArray[np.int64]:
-    """Ascending rows of ``count`` labels, at most all, drawn so that classes keep their shares within one."""
-    random = np.random.default_rng(seed)
-    order = random.permutation(len(labels))
-    # Ranks within each class, scaled to 0..1: the smallest of all hold every class in proportion.
-    rank = np.empty(len(labels))
-    for label in np.unique(labels):
-        rows = order[labels[order] == label]
-        rank[rows] = (np.arange(len(rows)) + random.random()) / len(rows)
-    return np.sort(np.argsort(rank, kind="stable")[:count])
+def hold_out(pictures: Pictures, count: int = DRAWN) -> HeldOut:
+    """Draws ``count`` pictures, each class by its share, and divides them by the same rule."""
+    drawn, _ = pictures.divided(count)
+    for_calibration, for_gate = drawn.divided(max(1, round(CALIBRATION_SHARE * len(drawn))))
+    return HeldOut(for_calibration.images, for_gate.images, for_gate.labels)
 
 
 def quantize(folder: Path, images: NDArray[np.uint8], *, float_sums: bool = False) -> None:
@@ -147,4 +134,5 @@ def _is_residual_sum(node: Any) -> bool:
 
 
 def _classes(engine: Engine, images: NDArray[np.uint8]) -> NDArray[np.int64]:
-    return np.concatenate([each.probabilities.argmax(axis=1) for each in predict(engine, images)])
+    classes: NDArray[np.int64] = predict(engine, images).probabilities.argmax(axis=1)
+    return classes

@@ -41,6 +41,7 @@ RANGES = (
     ("weight_decay", 0.0, 1.0),
     ("dropout", 0.0, 0.99),
     ("translate", 0, 31),
+    ("held_out", 0, 10_000_000),
 )
 
 
@@ -62,6 +63,7 @@ class Recipe:
     dropout: float = 0.0
     flip: bool = False
     translate: int = 0  # pixels, reflected at the border
+    held_out: int = 0  # training pictures kept back for every choice after the training
     whitened_stem: bool = False
     standardize: bool = (
         True  # subtract the training set's mean and divide by its deviation; else scale to 0..1

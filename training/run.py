@@ -17,6 +17,7 @@ from training.progress import training_progress
 from training.publish import Provenance, publish
 from training.recipe import Recipe
 from training.resnet import resnet18
+from training.split import Pictures, Split
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ def train_and_publish(
     console = Console(soft_wrap=True)
     served = resnet18(len(data.class_names), dropout=recipe.dropout)
     served.summary()
-    trainer = _trainer(recipe, data)
+    split = Split.of(Pictures(data.train_images, data.train_labels), recipe.held_out, recipe.seed)
+    trainer = _trainer(recipe, len(data.class_names), split.train)
     resumed = checkpoints.path.exists() and not restart
     if resumed:
         trainer.restore(checkpoints.path)
@@ -59,6 +61,7 @@ def train_and_publish(
         recipe=recipe,
         overrides=overrides,
         data=data,
+        split=split,
         seconds=trainer.seconds,
         images_per_second=trainer.total_steps * recipe.batch_size / trainer.seconds,
         bfloat16=has_bfloat16(processor_flags()),
@@ -71,12 +74,12 @@ def train_and_publish(
     return version
 
 
-def _trainer(recipe: Recipe, data: Dataset) -> Trainer:
+def _trainer(recipe: Recipe, classes: int, pictures: Pictures) -> Trainer:
     keras.utils.set_random_seed(recipe.seed)
     flags = processor_flags()
     use_bfloat16(has_bfloat16(flags))
     network = resnet18(
-        len(data.class_names),
+        classes,
         image_size=None
         if len({phase.image_size for phase in recipe.phases}) > 1
         else recipe.phases[0].image_size,
@@ -84,7 +87,7 @@ def _trainer(recipe: Recipe, data: Dataset) -> Trainer:
         convolution=keras.layers.Conv2D if has_wide_vectors(flags) else FastGradientConv2D,
     )
     to_logits = keras.Model(network.input, network.get_layer("logits").output)
-    return Trainer(to_logits, recipe, data.train_images, data.train_labels)
+    return Trainer(to_logits, recipe, pictures.images, pictures.labels)
 
 
 def _train(trainer: Trainer, checkpoints: Checkpoints, console: Console) -> None:

@@ -1,0 +1,154 @@
+"""A tiny network, published twice from the same training with other test pictures."""
+
+import dataclasses
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from app.engines import choose
+from app.repository import Repository, Version
+from training.data import Dataset
+from training.evaluation import predict
+from training.publish import Provenance, publish
+from training.recipe import QUICK
+from training.split import Pictures, Split
+
+pytestmark = [pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore")]
+
+NAMES = ("red", "green", "blue")
+RECIPE = dataclasses.replace(QUICK, held_out=300, standardize=False)
+
+
+class Published(NamedTuple):
+    version: Version
+    other: Version
+    split: Split
+
+
+def noisy_colours(count: int, seed: int) -> Pictures:
+    """Noise in which the channel of the label is a little stronger, so that nobody can be sure."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, 3, count)
+    strength = 100 + random.normal(0, 6, (count, 1, 1, 3))
+    strength[np.arange(count), 0, 0, labels] += 10
+    images = np.clip(strength + random.normal(0, 20, (count, 32, 32, 3)), 0, 255)
+    return Pictures(images.astype(np.uint8), labels)
+
+
+def overconfident_network() -> keras.Model:
+    """Compares the channels' means, and is three times too sure of what it finds."""
+    pixels = keras.Input((32, 32, 3), name="pixels")
+    x = keras.layers.Conv2D(8, 1, name="stem_conv")(pixels)
+    x = keras.layers.GlobalAveragePooling2D(name="features")(x)
+    network = keras.Model(pixels, keras.layers.Dense(3, name="logits")(x))
+    kernel = np.concatenate([np.eye(3), -np.eye(3), np.zeros((3, 2))], axis=1)
+    head = np.concatenate([np.eye(3), -np.eye(3), np.zeros((2, 3))])
+    network.set_weights([kernel.reshape(1, 1, 3, 8), np.zeros(8), 105.0 * head, np.zeros(3)])
+    return network
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
+    train = noisy_colours(900, seed=0)
+    split = Split.of(train, RECIPE.held_out, RECIPE.seed)
+    repository = Repository(tmp_path_factory.mktemp("published"))
+    keras.utils.set_random_seed(0)
+    network = overconfident_network()
+    versions = []
+    for seed in (1, 2):
+        test = noisy_colours(200, seed)
+        wrong = (test.labels + seed - 1) % 3  # the second time, nothing is as it was
+        data = Dataset(NAMES, train.images, train.labels, test.images, wrong)
+        provenance = Provenance(RECIPE, {}, data, split, 1.0, 1.0, bfloat16=False, resumed=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            versions.append(publish(network, provenance, repository, "colours"))
+    return Published(versions[0], versions[1], split)
+
+
+def measured(version: Version, metric: str) -> dict[tuple[str, str], float]:
+    found = version.manifest.measurements
+    return {(each.engine, each.precision): each.value for each in found if each.metric == metric}
+
+
+def test_the_test_pictures_decide_nothing(published: Published) -> None:
+    """Whatever they are, the same network comes out with the same calibration; the figures alone differ."""
+    one, other = published.version.manifest, published.other.manifest
+    assert one.calibration == other.calibration
+    assert one.golden_tolerance == other.golden_tolerance
+    assert _without_fingerprint(one.lineage) == _without_fingerprint(other.lineage)
+    assert _weights(published.version) == _weights(published.other)
+    assert measured(published.version, "accuracy") != measured(published.other, "accuracy")
+    images = published.split.train.images[:16]
+    for engine in ("tensorflow", "openvino"):
+        answers = [
+            choose(engine, version.path, 1).predict(images)
+            for version in (published.version, published.other)
+        ]
+        assert np.array_equal(answers[0].probabilities, answers[1].probabilities)
+        assert np.array_equal(answers[0].ood_score, answers[1].ood_score)
+
+
+def _without_fingerprint(lineage: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in lineage["data"].items() if key != "fingerprint_sha256"}
+    return lineage | {"data": kept}
+
+
+def _weights(version: Version) -> dict[str, str]:
+    files = version.manifest.files.items()
+    return {name: file.sha256 for name, file in files if Path(name).suffix == ".bin" or "variables" in name}
+
+
+def test_the_temperature_is_fitted_on_held_out_pictures_and_is_inside_the_graph(published: Published) -> None:
+    calibration = published.version.manifest.calibration
+    assert 1.5 < calibration.temperature < 6
+    for engine in measured(published.version, "ece"):
+        before, after = (measured(published.version, name)[engine] for name in ("nll_uncalibrated", "nll"))
+        assert after < before
+    mean = published.split.train.images.mean(axis=(1, 2)) / 255.0
+    answers = choose("tensorflow", published.version.path, 1).predict(published.split.train.images)
+    logits = 210.0 * mean / calibration.temperature
+    assert np.allclose(_centred(np.log(answers.probabilities)), _centred(logits), atol=0.05)
+
+
+def _centred(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(logits - logits.mean(axis=1, keepdims=True))
+
+
+def test_sets_and_score_keep_their_promise_on_the_engine_that_serves(published: Published) -> None:
+    calibration = published.version.manifest.calibration
+    assert [each.coverage for each in calibration.conformal_thresholds] == [0.9, 0.95, 0.99]
+    assert calibration.ood_threshold is not None
+    engine = choose("auto", published.version.path, 1)
+    fresh = noisy_colours(600, seed=9)
+    prediction = predict(engine, fresh.images)
+    assert np.mean(prediction.ood_score <= calibration.ood_threshold) == pytest.approx(0.95, abs=0.05)
+    for each in calibration.conformal_thresholds:
+        of_truth = prediction.probabilities[np.arange(600), fresh.labels]
+        assert np.mean(of_truth >= each.threshold) == pytest.approx(each.coverage, abs=0.06)
+    for name in ("coverage_0.9", "set_size_0.99", "in_distribution"):
+        assert measured(published.version, name)
+
+
+def test_the_card_says_which_classes_are_confused_and_how_sure_it_is(
+    published: Published,
+) -> None:
+    evaluation = published.version.manifest.evaluation
+    assert evaluation is not None
+    accuracy = measured(published.version, "accuracy")[evaluation.engine, evaluation.precision]
+    assert sum(map(sum, evaluation.confusion)) == 200
+    assert sum(row[index] for index, row in enumerate(evaluation.confusion)) == round(200 * accuracy)
+    assert sum(each.pictures for each in evaluation.reliability) == 200
+    confidences = [each.confidence for each in evaluation.reliability]
+    assert confidences == sorted(confidences)
+
+
+def test_lineage_counts_what_was_held_out(published: Published) -> None:
+    data = published.version.manifest.lineage["data"]
+    assert isinstance(data, dict)
+    assert (data["training_pictures"], data["held_out_pictures"]) == (600, 300)
