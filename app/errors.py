@@ -36,7 +36,8 @@
     │   └── UnsupportedOperationError
     ├── ManagementError              a call that manages models
     │   ├── UnauthorizedError
-    │   └── ConflictError
+    │   ├── ConflictError
+    │   └── UnsoundVersionError
     ├── FileError                    a file or folder that a command cannot use
     ├── UnavailableError             true now, perhaps not in a moment
     │   ├── NotReadyError
@@ -208,6 +209,10 @@ class ConflictError(ManagementError):
     """Not while things are as they are; the message says what has to be done first."""
 
     code = "conflict"
+
+
+class UnsoundVersionError(ManagementError):
+    code = "unsound_version"
 
 
 class FileError(ServiceError):

@@ -18,6 +18,7 @@ from app.api import (
     cards,
     docs,
     health,
+    management,
     metrics,
     models,
     oip_routes,
@@ -70,6 +71,8 @@ def create_app(settings: Settings | None = None, choose: Choose = engines.choose
     app.include_router(tfserving_routes.router)
     app.include_router(oip_routes.router)
     app.include_router(web.router)
+    if settings.admin_key is not None:
+        app.include_router(management.router)
     problems.install(app)
     _guard(app, settings)
     return app

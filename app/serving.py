@@ -8,7 +8,7 @@ from typing import Final
 
 from app import engines
 from app.deployment import Policy
-from app.errors import ConflictError, ModelNotFoundError, NotReadyError, ServiceError
+from app.errors import ModelNotFoundError, NotReadyError, ServiceError
 from app.loading import Choose, Loader
 from app.metrics import Metrics
 from app.model import Model, State
@@ -127,29 +127,20 @@ class Serving:
                 # A file system may do anything; the next look may find it well again.
                 _LOG.error("Cannot follow the versions of %s: %s", versions.name, error)
 
-    async def load_model(self, name: str) -> None:
-        """Takes a published model into memory, or what is new of one that is there already.
+    async def adopt(self, name: str) -> Versions:
+        """A model that is served, or from now on may be, since it is published.
 
         Raises:
-            ModelError: there is none, or no version of it can answer.
+            ModelNotFoundError: it is not.
         """
         if name not in self._models:
             if name not in await asyncio.to_thread(self._loader.repository.names):
                 raise ModelNotFoundError(f"No model {name[:100]!r} is published here.")
             self._add(name)
-        await self._models[name].serve(True)
+        return self._models[name]
 
-    async def unload_model(self, name: str) -> None:
-        """Takes all versions of a model out of memory when their last requests are answered.
-
-        Raises:
-            ConflictError: it is the default model.
-            ModelNotFoundError: it is not served.
-        """
-        versions = self.versions(name)
-        if versions is self._default:
-            raise ConflictError(f"{name} is the default model of this service and stays in memory.")
-        await versions.serve(False)
+    def is_default(self, versions: Versions) -> bool:
+        return versions is self._default
 
     def drain(self) -> None:
         """Says not ready from now on, but goes on answering."""

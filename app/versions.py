@@ -7,20 +7,17 @@ they hold in this process alone.
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from app import deployment, repository
 from app.deployment import Deployment, Policy
 from app.errors import (
-    ConflictError,
     DeploymentError,
     LabelNotFoundError,
     ModelNotFoundError,
     NotReadyError,
-    ServiceError,
-    VersionNotFoundError,
 )
 from app.loading import Loader
 from app.manifest import Manifest
@@ -136,97 +133,36 @@ class Versions:
         await self.follow()
         if self.problem:
             raise DeploymentError(self.problem)
-        await self._complain()
+        await self.complain()
 
     async def follow(self) -> None:
         """Brings memory in line with the folder; what fails is told in the log and by `known`."""
-        async with self._changing:
-            await self._look()
+        async with self.changing():
             await self._arrange()
 
-    async def promote(self, number: int | None) -> None:
-        """Makes a version live, loaded if need be, and keeps it so; None leaves it to the policy again.
-
-        Raises:
-            ConflictError: the settings pin another one.
-            ModelError: the version is not there or not sound; the old one stays live.
-        """
-        if self.pinned is not None:
-            raise ConflictError(
-                f"CLASSIFIER_MODEL_VERSION pins {self.name} to version {self.pinned} while the service runs."
-            )
+    @asynccontextmanager
+    async def changing(self) -> AsyncIterator[None]:
+        """For one change at a time, made on what the folder holds now."""
         async with self._changing:
             await self._look()
-            if number is not None:
-                await self.residents.demand(number)
-            await self._decide(live=number, unloaded=self.decisions.unloaded - {number}, serve=True)
+            yield
 
-    async def load(self, number: int) -> None:
-        """Keeps a version in memory besides the live one.
+    async def decide(self, **decisions: object) -> None:
+        """Writes decisions down, as fields of a `Deployment`, and carries them out; only while `changing`."""
+        decided = self.decisions.changed(**decisions)
+        if decided != self.decisions or self.problem:
+            self.decisions = decided
+            try:
+                await asyncio.to_thread(deployment.write, self._file, decided)
+                self.problem, self.persisted = "", True
+            except DeploymentError as error:
+                self.persisted = False
+                _LOG.warning("%s The decision holds in this process, until it ends.", error)
+        await self._arrange()
 
-        Raises:
-            ModelError: it is not there or not sound.
-        """
-        async with self._changing:
-            await self._look()
-            await self.residents.demand(number)
-            loaded, unloaded = self.decisions.loaded | {number}, self.decisions.unloaded - {number}
-            await self._decide(loaded=loaded, unloaded=unloaded, serve=True)
-
-    async def unload(self, number: int) -> None:
-        """Takes a version out of memory, if it is there, when its last request is answered.
-
-        Raises:
-            ConflictError: it is the live one, or a label points to it.
-            VersionNotFoundError: there is no such version.
-        """
-        async with self._changing:
-            await self._look()
-            self._check_unused(number)
-            kept = frozenset({number} & set(self._policy.kept(self._published)))
-            loaded, unloaded = self.decisions.loaded - {number}, self.decisions.unloaded | kept
-            await self._decide(loaded=loaded, unloaded=unloaded)
-
-    async def set_label(self, label: str, number: int) -> None:
-        """Points a label to a version that is ready.
-
-        Raises:
-            ConflictError: it is not ready.
-        """
-        async with self._changing:
-            await self._look()
-            state = self.residents.status(number).state
-            if state is not State.READY:
-                raise ConflictError(
-                    f"A label points only to what is ready, and {self.name} version {number} is {state}. "
-                    f"Load it first: POST /models/{self.name}/versions/{number}/load"
-                )
-            await self._decide(labels={**self.decisions.labels, label: number})
-
-    async def remove_label(self, label: str) -> None:
-        """Forgets a label.
-
-        Raises:
-            LabelNotFoundError: there is none of this name.
-        """
-        async with self._changing:
-            await self._look()
-            if label not in self.decisions.labels:
-                raise LabelNotFoundError(f"{self.name} has no label {label!r}.")
-            labels = {name: number for name, number in self.decisions.labels.items() if name != label}
-            await self._decide(labels=labels)
-
-    async def serve(self, wanted: bool) -> None:
-        """Takes the whole model into memory, trying again what has failed, or out of it.
-
-        Raises:
-            ModelError: no version of it can answer.
-        """
-        async with self._changing:
-            await self._look()
-            self.residents.forget()
-            await self._decide(serve=wanted)
-        await self._complain()
+    def kept_by_policy(self) -> set[int]:
+        """Versions that the settings keep in memory besides the live one."""
+        return set(self._policy.kept(self._published))
 
     async def close(self) -> None:
         """Closes every version when its last request is answered."""
@@ -254,19 +190,6 @@ class Versions:
     def _read(self) -> tuple[Fingerprint, list[int], list[int]]:
         published = self._repository.versions(self.name)
         return repository.fingerprint(self._file), published, self.residents.changed()
-
-    async def _decide(self, **decisions: object) -> None:
-        """Writes the decisions down and carries them out."""
-        decided = self.decisions.changed(**decisions)
-        if decided != self.decisions or self.problem:
-            self.decisions = decided
-            try:
-                await asyncio.to_thread(deployment.write, self._file, decided)
-                self.problem, self.persisted = "", True
-            except DeploymentError as error:
-                self.persisted = False
-                _LOG.warning("%s The decision holds in this process, until it ends.", error)
-        await self._arrange()
 
     async def _arrange(self) -> None:
         """Loads what is wanted, makes the right one live in one step, and closes what is not wanted."""
@@ -296,7 +219,7 @@ class Versions:
 
     def _wanted(self) -> list[int]:
         """Versions to have besides the live one, the newest first."""
-        kept = set(self._policy.kept(self._published)) - self.decisions.unloaded
+        kept = self.kept_by_policy() - self.decisions.unloaded
         return sorted(kept | self.decisions.loaded | {*self.decisions.labels.values()}, reverse=True)
 
     def _point_labels(self) -> None:
@@ -308,21 +231,15 @@ class Versions:
         }
         self._labels = {name: number for name, number in pointing.items() if number in ready and number}
 
-    def _check_unused(self, number: int) -> None:
-        if number not in self.known():
-            raise VersionNotFoundError(f"{self.name} has no version {number}.")
-        if number == self._live:
-            raise ConflictError(f"{self.name} version {number} is live; make another one live first.")
-        if labels := [name for name, labelled in self.decisions.labels.items() if labelled == number]:
-            raise ConflictError(
-                f"The label {labels[0]} points to {self.name} version {number}; move or delete it first."
-            )
+    async def complain(self) -> None:
+        """Does nothing if a version is live, or none should be.
 
-    async def _complain(self) -> None:
-        """Raises what keeps the model from answering, if it should."""
+        Raises:
+            ModelError: this is why none is.
+        """
         if not self.decisions.serve or self._live is not None:
             return
-        error: ServiceError | None = self.residents.failure()
+        error = self.residents.failure()
         if error is None:
             await asyncio.to_thread(self._repository.open, self.name)
             error = ModelNotFoundError(f"No version of {self.name} may answer.")

@@ -18,6 +18,7 @@ LAYERS = (
     ("app.api", "app.results"),
     ("app.classification",),
     ("app.serving",),
+    ("app.management",),
     ("app.versions",),
     ("app.residents",),
     ("app.loading",),

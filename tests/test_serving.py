@@ -10,6 +10,7 @@ from asgi import until
 from fakes import CARD, MODEL, FakeEngine, publish_fake
 from numpy.typing import NDArray
 
+from app import management
 from app.engines import Prediction
 from app.errors import (
     DamagedVersionError,
@@ -188,9 +189,9 @@ async def test_a_version_that_is_not_sound_leaves_the_old_one_serving(
     assert versions.known()[2].state is State.FAILED
     assert "other values (probabilities) for the golden picture" in versions.known()[2].reason
     with pytest.raises(GoldenError):
-        await versions.promote(2)
+        await management.promote(versions, 2)
     with pytest.raises(VersionNotFoundError):
-        await versions.promote(9)
+        await management.promote(versions, 9)
     assert serving.state is State.READY
     assert serving.live.manifest.version == 1
     assert (await serving.live.predict(RED)).prediction.probabilities.argmax() == 0

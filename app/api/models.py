@@ -16,7 +16,7 @@ from app.versions import Versions
 
 router = APIRouter(tags=["models"])
 
-_EXAMPLE: Final[dict[str, Any]] = {
+EXAMPLE: Final[dict[str, Any]] = {
     "name": "resnet18-cifar10",
     "live": "2",
     "pinned": False,
@@ -103,7 +103,7 @@ class ModelList(BaseModel):
 @router.get(
     "/models",
     summary="Models and their versions",
-    responses=schemas.documented("models", {"models": [_EXAMPLE]}),
+    responses=schemas.documented("models", {"models": [EXAMPLE]}),
 )
 async def models(serving: Serving) -> ModelList:
     """What `state` means: `available` (on disk), `loading`, `ready`, `draining` (being closed), `failed`."""

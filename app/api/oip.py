@@ -9,14 +9,16 @@ from typing import Any, Final
 
 from fastapi import Request, Response
 
-from app import __version__
+from app import __version__, management
 from app.api import body, content_encoding, json_document, oip_binary, oip_response, pictures
 from app.api.deadline import deadline
 from app.api.dependencies import Decoder, Serving, Settings
 from app.api.json_document import Budget
+from app.api.management import check_key, told
 from app.api.oip_request import Contract
 from app.api.pictures import ENCODED, PIXELS, PROBABILITIES, SCORE
 from app.errors import (
+    ConflictError,
     MalformedBodyError,
     ModelNotFoundError,
     NotReadyError,
@@ -30,7 +32,7 @@ from app.model import Model, State
 from app.repository import Repository
 from app.residents import Status
 
-SERVER: Final = {
+SERVER: Final[dict[str, Any]] = {
     "name": "image-classification-service",
     "version": __version__,
     "extensions": ["binary_tensor_data", "classification"],
@@ -44,9 +46,11 @@ _STATES: Final[Mapping[State, str]] = {
 }
 
 
-async def server() -> dict[str, Any]:
+async def server(settings: Settings) -> dict[str, Any]:
     """Name, version, and the extensions that are understood."""
-    return SERVER
+    if settings.admin_key is None:
+        return SERVER
+    return SERVER | {"extensions": [*SERVER["extensions"], "model_repository"]}
 
 
 async def live() -> dict[str, bool]:
@@ -123,12 +127,47 @@ async def index(request: Request, serving: Serving, settings: Settings) -> Respo
     )
 
 
-async def manage() -> Response:
-    """Refused: which version is served is decided where the service is started."""
-    raise UnsupportedOperationError(
-        "Models are not loaded and unloaded over HTTP here: this server does not have the extension "
-        "model_repository. The setting CLASSIFIER_MODEL_VERSION says which version is served."
+async def load(request: Request, serving: Serving, settings: Settings) -> Response:
+    """Takes a published model into memory, or what is new of it; what failed before is tried again."""
+    await _check_management(request, settings)
+    with told():
+        await management.serve(await serving.adopt(request.path_params["name"]), True)
+    return Response()
+
+
+async def unload(request: Request, serving: Serving, settings: Settings) -> Response:
+    """Takes every version of a model out of memory when its last request is answered."""
+    await _check_management(request, settings)
+    with told():
+        versions = serving.versions(request.path_params["name"])
+        if serving.is_default(versions):
+            raise ConflictError(f"{versions.name} is the default model of this service and stays in memory.")
+        await management.serve(versions, False)
+    return Response()
+
+
+async def _check_management(request: Request, settings: Settings) -> None:
+    if settings.admin_key is None:
+        raise UnsupportedOperationError(
+            "Models are not loaded and unloaded over HTTP here: this server does not have the extension "
+            "model_repository. It has where CLASSIFIER_ADMIN_KEY is set."
+        )
+    check_key(request, settings)
+    asked = await body.parsed(
+        request, await body.read(request, settings.body_timeout_s), settings, _parameters
     )
+    if taken := [name for name in asked if name == "config" or name.startswith("file:")]:
+        raise ProtocolError(
+            f"The parameter '{taken[0][:_SHOWN]}' is not taken: a model is served as it was published."
+        )
+
+
+def _parameters(data: bytes) -> dict[str, Any]:
+    asked = _document(data)
+    parameters = asked.get("parameters", {})
+    if not isinstance(parameters, dict):
+        raise ProtocolError(f"'parameters' must be an object, not {json_document.shown(parameters)}")
+    return parameters
 
 
 def _asked(request: Request, serving: Serving) -> Model:
@@ -159,15 +198,20 @@ def _tensor(name: str, datatype: str, *sizes: int) -> dict[str, Any]:
 
 
 def _only_ready(data: bytes) -> bool:
-    if not data.strip():
-        return False
-    asked = json_document.parse(data, Budget.of_pictures(0, (1, 1, 1)))
-    if not isinstance(asked, dict):
-        raise MalformedBodyError('The request must be an object, as {"ready": true}.')
-    wanted = asked.get("ready", False)
+    wanted = _document(data).get("ready", False)
     if not isinstance(wanted, bool):
         raise ProtocolError(f"'ready' must be true or false, not {json_document.shown(wanted)}")
     return wanted
+
+
+def _document(data: bytes) -> dict[str, Any]:
+    """The object in a body that may be empty."""
+    if not data.strip():
+        return {}
+    asked = json_document.parse(data, Budget.of_pictures(0, (1, 1, 1)))
+    if not isinstance(asked, dict):
+        raise MalformedBodyError('The request must be an object, as {"ready": true}.')
+    return asked
 
 
 async def _statuses(name: str, serving: Serving, settings: Settings) -> dict[int, Status]:

@@ -127,11 +127,11 @@ _add(
     ),
     {"requestBody": {**protocol_docs.body("May be empty.", {"ready": {"ready": True}}), "required": False}},
 )
-for _action in ("load", "unload"):
-    # Not in the description of what is offered, since it is not.
+for _action, _handler in {"load": oip.load, "unload": oip.unload}.items():
+    # Not in the description, since they are offered only where a key is set.
     router.add_api_route(
         f"/v2/repository/models/{{name:segment}}/{_action}",
-        oip.manage,
+        _handler,
         methods=["POST"],
         include_in_schema=False,
     )

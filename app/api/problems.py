@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from app import errors
-from app.errors import ServiceError, UnavailableError
+from app.errors import ServiceError, UnauthorizedError, UnavailableError
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -37,6 +37,9 @@ STATUS: Final[Mapping[type[ServiceError], HTTPStatus]] = {
     errors.ProtocolError: HTTPStatus.BAD_REQUEST,
     errors.UnknownModelError: HTTPStatus.NOT_FOUND,
     errors.UnsupportedOperationError: HTTPStatus.NOT_IMPLEMENTED,
+    errors.LabelNotFoundError: HTTPStatus.NOT_FOUND,
+    errors.ManagementError: HTTPStatus.CONFLICT,
+    errors.UnauthorizedError: HTTPStatus.UNAUTHORIZED,
     errors.UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.DeadlineError: HTTPStatus.GATEWAY_TIMEOUT,
 }
@@ -103,6 +106,8 @@ def response(error: ServiceError, request: Request) -> Response:
     headers = {}
     if isinstance(error, UnavailableError):
         headers["Retry-After"] = str(max(1, ceil(error.retry_after_s)))
+    if isinstance(error, UnauthorizedError):
+        headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, _CLOSING):
         headers["Connection"] = "close"
     return _rendered(request, error.code, status, str(error), headers, **_extensions(error))

@@ -1,0 +1,104 @@
+"""What an operator may change about a model while it serves; each call is one decision, written down."""
+
+from app.errors import ConflictError, LabelNotFoundError, VersionNotFoundError
+from app.model import State
+from app.versions import Versions
+
+
+async def promote(versions: Versions, number: int | None) -> None:
+    """Makes a version live, loaded if need be, and keeps it so; None leaves it to the policy again.
+
+    Raises:
+        ConflictError: the settings pin another one.
+        ModelError: the version is not there or not sound; the old one stays live.
+    """
+    if versions.pinned is not None:
+        raise ConflictError(
+            f"CLASSIFIER_MODEL_VERSION pins {versions.name} to version {versions.pinned} while the service "
+            "runs."
+        )
+    async with versions.changing():
+        if number is not None:
+            await versions.residents.demand(number)
+        unloaded = versions.decisions.unloaded - {number}
+        await versions.decide(live=number, unloaded=unloaded, serve=True)
+
+
+async def load(versions: Versions, number: int) -> None:
+    """Keeps a version in memory besides the live one.
+
+    Raises:
+        ModelError: it is not there or not sound.
+    """
+    async with versions.changing():
+        await versions.residents.demand(number)
+        decisions = versions.decisions
+        loaded, unloaded = decisions.loaded | {number}, decisions.unloaded - {number}
+        await versions.decide(loaded=loaded, unloaded=unloaded, serve=True)
+
+
+async def unload(versions: Versions, number: int) -> None:
+    """Takes a version out of memory, if it is there, when its last request is answered.
+
+    Raises:
+        ConflictError: it is the live one, or a label points to it.
+        VersionNotFoundError: there is no such version.
+    """
+    async with versions.changing():
+        _check_unused(versions, number)
+        decisions = versions.decisions
+        unloaded = decisions.unloaded | ({number} & versions.kept_by_policy())
+        await versions.decide(loaded=decisions.loaded - {number}, unloaded=unloaded)
+
+
+async def set_label(versions: Versions, label: str, number: int) -> None:
+    """Points a label to a version that is ready.
+
+    Raises:
+        ConflictError: it is not ready.
+    """
+    async with versions.changing():
+        state = versions.residents.status(number).state
+        if state is not State.READY:
+            raise ConflictError(
+                f"A label points only to what is ready, and {versions.name} version {number} is {state}. "
+                f"Load it first: POST /models/{versions.name}/versions/{number}/load"
+            )
+        await versions.decide(labels={**versions.decisions.labels, label: number})
+
+
+async def remove_label(versions: Versions, label: str) -> None:
+    """Forgets a label.
+
+    Raises:
+        LabelNotFoundError: there is none of this name.
+    """
+    async with versions.changing():
+        labels = dict(versions.decisions.labels)
+        if labels.pop(label, None) is None:
+            raise LabelNotFoundError(f"{versions.name} has no label {label!r}.")
+        await versions.decide(labels=labels)
+
+
+async def serve(versions: Versions, wanted: bool) -> None:
+    """Takes the whole model into memory, trying again what has failed, or out of it.
+
+    Raises:
+        ModelError: no version of it can answer.
+    """
+    async with versions.changing():
+        versions.residents.forget()
+        await versions.decide(serve=wanted)
+    if wanted:
+        await versions.complain()
+
+
+def _check_unused(versions: Versions, number: int) -> None:
+    if number not in versions.known():
+        raise VersionNotFoundError(f"{versions.name} has no version {number}.")
+    if versions.is_live(number):
+        raise ConflictError(f"{versions.name} version {number} is live; make another one live first.")
+    if labels := [name for name, labelled in versions.decisions.labels.items() if labelled == number]:
+        raise ConflictError(
+            f"The label {labels[0]} points to {versions.name} version {number}; move or delete it first."
+        )
