@@ -135,10 +135,11 @@ def anchors(document: Path) -> set[str]:
 
 
 def is_served(path: str) -> bool:
-    scopes = ({"type": "http", "path": path, "method": method, "root_path": ""} for method in ("GET", "POST"))
-    return any(
-        route.matches(scope)[0] is Match.FULL for scope in scopes for route in create_app().router.routes
-    )
+    """Whether some method is, where everything is offered that a setting can turn on."""
+    app = create_app(Settings.load(admin_key="that of these tests"))
+    methods = ("GET", "POST", "PUT")
+    scopes = [{"type": "http", "path": path, "method": method, "root_path": ""} for method in methods]
+    return any(route.matches(scope)[0] is Match.FULL for scope in scopes for route in app.router.routes)
 
 
 @each_document
