@@ -9,6 +9,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import cifar
 import httpx2 as httpx
 import hypothesis
 import numpy as np
@@ -115,6 +116,17 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Clien
     publish_calibrated(repository)
     with serve(Settings(model_root=repository.root, model_name=MODEL), FakeEngine()) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def cifar_contents() -> dict[str, bytes]:
+    """The files of a data set in the form of CIFAR-10, with made-up pictures."""
+    return cifar.files()
+
+
+@pytest.fixture(scope="session")
+def cifar_archive(tmp_path_factory: pytest.TempPathFactory, cifar_contents: dict[str, bytes]) -> Path:
+    return cifar.write_archive(tmp_path_factory.mktemp("archive") / "cifar.tar.gz", cifar_contents)
 
 
 @pytest.fixture

@@ -12,79 +12,91 @@ import numpy as np
 import pytest
 
 from training import data
-from training.data import META, TEST_BATCH, load_cifar10, unpickle
+from training.data import META, TEST_BATCH, TRAIN_BATCHES, Dataset, load_cifar10, unpickle
 from training.errors import DataError
 
 
 @pytest.fixture(scope="module")
-def contents() -> dict[str, bytes]:
-    return cifar.files()
-
-
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory, contents: dict[str, bytes]) -> Path:
-    return cifar.write_archive(tmp_path_factory.mktemp("data") / "cifar.tar.gz", contents)
+def extracted(tmp_path_factory: pytest.TempPathFactory, cifar_contents: dict[str, bytes]) -> Path:
+    return cifar.write_folder(tmp_path_factory.mktemp("data"), cifar_contents)
 
 
 @pytest.fixture
-def folder(tmp_path: Path, contents: dict[str, bytes]) -> Path:
-    return cifar.write_folder(tmp_path, contents)
+def folder(tmp_path: Path, extracted: Path) -> Path:
+    """An extracted folder of the test's own."""
+    return cifar.link_folder(tmp_path, extracted)
 
 
-def test_archive_and_folder_give_the_same_pictures(archive: Path, folder: Path) -> None:
-    packed, unpacked = load_cifar10(archive), load_cifar10(folder)
-    assert packed.class_names == tuple(cifar.NAMES)
-    assert packed.train_images.shape == (50_000, 32, 32, 3)
-    assert packed.train_images.dtype == np.uint8
-    assert packed.test_labels.shape == (10_000,)
-    assert packed.fingerprint() == unpacked.fingerprint()
+@pytest.fixture(scope="module")
+def from_archive(cifar_archive: Path) -> Dataset:
+    return load_cifar10(cifar_archive)
 
 
-def test_xz_archives_are_read_too(tmp_path: Path, contents: dict[str, bytes]) -> None:
-    path = cifar.write_archive(tmp_path / "cifar.tar.xz", contents)
-    assert load_cifar10(path).train_labels.shape == (50_000,)
+def replace(path: Path, content: bytes) -> None:
+    path.unlink()
+    path.write_bytes(content)
 
 
-def test_planes_become_channels(contents: dict[str, bytes], folder: Path) -> None:
-    batch = pickle.loads(contents[TEST_BATCH])  # noqa: S301 - made above
+def test_an_archive_gives_pictures_and_labels(from_archive: Dataset) -> None:
+    assert from_archive.class_names == tuple(cifar.NAMES)
+    assert from_archive.train_images.shape == (50_000, 32, 32, 3)
+    assert from_archive.train_images.dtype == np.uint8
+    assert from_archive.test_labels.shape == (10_000,)
+
+
+def test_xz_archives_are_read_too(
+    tmp_path: Path, cifar_contents: dict[str, bytes], from_archive: Dataset
+) -> None:
+    path = cifar.write_archive(tmp_path / "cifar.tar.xz", cifar_contents)
+    assert load_cifar10(path).fingerprint() == from_archive.fingerprint()
+
+
+def test_planes_become_channels(cifar_contents: dict[str, bytes], from_archive: Dataset) -> None:
+    batch = pickle.loads(cifar_contents[TEST_BATCH])  # noqa: S301 - made by this test
     red_then_green = batch[b"data"][0].reshape(3, 32, 32)
-    image = load_cifar10(folder).test_images[0]
+    image = from_archive.test_images[0]
     assert np.array_equal(image[..., 0], red_then_green[0])
     assert np.array_equal(image[..., 1], red_then_green[1])
 
 
-def test_the_keras_cache_is_used_when_no_path_is_given(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_folder_in_the_keras_cache_is_used_when_no_path_is_given(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, from_archive: Dataset
 ) -> None:
     cache = tmp_path / "keras" / "datasets" / "cifar-10-batches-py-target"
     cache.mkdir(parents=True)
     folder.rename(cache / folder.name)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    assert load_cifar10().test_labels.shape == (10_000,)
+    assert load_cifar10().fingerprint() == from_archive.fingerprint()
 
 
 @pytest.mark.parametrize(
-    ("name", "change", "words"),
+    ("change", "words"),
     [
-        (TEST_BATCH, {b"data": np.zeros((10_000, 10), np.uint8)}, r"must be uint8 \(10000, 3072\)"),
-        (TEST_BATCH, {b"data": np.zeros((10_000, 3072), np.float32)}, "float32"),
-        (TEST_BATCH, {b"labels": [10] * 10_000}, "label 10 is not one of 0 to 9"),
-        (TEST_BATCH, {b"labels": [1, 2]}, "2 labels"),
-        (META, {b"label_names": None}, "label_names"),
+        ({b"data": np.zeros((10_000, 10), np.uint8)}, r"must be uint8 \(10000, 3072\)"),
+        ({b"data": np.zeros((100, 3072), np.float32)}, "float32"),
+        ({b"labels": [10] * 10_000}, "label 10 is not one of 0 to 9"),
+        ({b"labels": [1, 2]}, "2 labels"),
     ],
 )
 def test_wrong_contents_are_named(
-    folder: Path, contents: dict[str, bytes], name: str, change: dict[bytes, Any], words: str
+    folder: Path, cifar_contents: dict[str, bytes], change: dict[bytes, Any], words: str
 ) -> None:
-    batch = pickle.loads(contents[name]) | change  # noqa: S301 - made above
-    (folder / name).write_bytes(pickle.dumps(batch, protocol=2))
-    with pytest.raises(DataError, match=words):
+    first = TRAIN_BATCHES[0]
+    batch = pickle.loads(cifar_contents[first]) | change  # noqa: S301 - made by this test
+    replace(folder / first, pickle.dumps(batch, protocol=2))
+    with pytest.raises(DataError, match=f"{first}: .*{words}"):
         load_cifar10(folder)
 
 
-def test_a_truncated_archive_says_so(archive: Path, tmp_path: Path) -> None:
+def test_missing_class_names_are_named(folder: Path) -> None:
+    replace(folder / META, pickle.dumps({b"label_names": None}, protocol=2))
+    with pytest.raises(DataError, match="label_names"):
+        load_cifar10(folder)
+
+
+def test_a_truncated_archive_says_so(cifar_archive: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut.tar.gz"
-    cut.write_bytes(archive.read_bytes()[:100_000])
+    cut.write_bytes(cifar_archive.read_bytes()[:100_000])
     with pytest.raises(DataError, match=r"cut\.tar\.gz is not a whole"):
         load_cifar10(cut)
 
@@ -120,12 +132,12 @@ def test_damaged_pickles_name_their_file(content: bytes) -> None:
 
 
 @pytest.fixture
-def server(archive: Path) -> Iterator[str]:
+def server(cifar_archive: Path) -> Iterator[str]:
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *_: Any) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(archive.parent))) as http:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(cifar_archive.parent))) as http:
         thread = threading.Thread(target=http.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{http.server_port}"
@@ -133,10 +145,10 @@ def server(archive: Path) -> Iterator[str]:
         thread.join()
 
 
-def test_the_download_is_verified_and_appears_whole(server: str, archive: Path, tmp_path: Path) -> None:
-    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+def test_the_download_is_verified_and_appears_whole(server: str, cifar_archive: Path, tmp_path: Path) -> None:
+    digest = hashlib.sha256(cifar_archive.read_bytes()).hexdigest()
     path = data.download(f"{server}/cifar.tar.gz", digest, tmp_path / "cache")
-    assert path.read_bytes() == archive.read_bytes()
+    assert path.read_bytes() == cifar_archive.read_bytes()
     assert [child.name for child in path.parent.iterdir()] == ["cifar.tar.gz"]
 
 

@@ -35,18 +35,17 @@ def test_a_network_learns_what_can_be_learnt(recipe: Recipe) -> None:
 
 
 def test_a_resumed_training_ends_where_an_uninterrupted_one_does(tmp_path: Path) -> None:
-    whole = trainer()
-    list(whole.steps())
-    for stopped_at in (2, 4, 5):
-        first, second = trainer(), trainer()
-        next(step for step in first.steps() if step.step == stopped_at)
-        first.save(tmp_path / "checkpoint.npz")
-        second.restore(tmp_path / "checkpoint.npz")
-        last = list(second.steps())[-1]
-        assert second.step == whole.step
+    whole, resumed = trainer(), trainer()
+    for step in whole.steps():
+        whole.save(tmp_path / f"{step.step}.npz")
+    expected = whole.network.get_weights()
+    for stopped_at in (2, 4, 5):  # inside an epoch, between two, inside the next at another size
+        resumed.restore(tmp_path / f"{stopped_at}.npz")
+        last = list(resumed.steps())[-1]
+        assert resumed.step == whole.step
         assert 0 <= last.accuracy <= 1
-        for expected, found in zip(whole.network.get_weights(), second.network.get_weights(), strict=True):
-            assert np.allclose(expected, found, atol=1e-5)
+        for ours, theirs in zip(resumed.network.get_weights(), expected, strict=True):
+            assert np.allclose(ours, theirs, atol=1e-5)
 
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ changes.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import keras
 from keras import layers
@@ -18,6 +18,15 @@ from training.normalization import FusedBatchNormalization
 Stem = Literal["cifar", "imagenet"]
 Convolution = Callable[..., layers.Conv2D]
 Normalization = Callable[..., layers.Layer]
+
+
+class NetworkBuilder(Protocol):
+    """Builds a network from normalised pixels to probabilities, with the layers `logits` and `stem_conv`."""
+
+    def __call__(
+        self, classes: int, *, image_size: int | None = 32, dropout: float, convolution: Convolution = ...
+    ) -> keras.Model: ...
+
 
 STAGE_FILTERS = (64, 128, 256, 512)
 BLOCKS_PER_STAGE = 2

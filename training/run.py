@@ -16,7 +16,7 @@ from training.processor import has_bfloat16, has_wide_vectors, processor_flags, 
 from training.progress import training_progress
 from training.publish import Provenance, publish
 from training.recipe import Recipe
-from training.resnet import resnet18
+from training.resnet import NetworkBuilder, resnet18
 from training.split import Pictures, Split
 
 
@@ -37,6 +37,7 @@ def train_and_publish(
     name: str,
     checkpoints: Checkpoints,
     restart: bool = False,
+    build: NetworkBuilder = resnet18,
 ) -> Version:
     """Trains by the recipe and publishes the result; goes on from its checkpoint where there is one.
 
@@ -45,10 +46,10 @@ def train_and_publish(
         PublishError: the version cannot be written.
     """
     console = Console(soft_wrap=True)
-    served = resnet18(len(data.class_names), dropout=recipe.dropout)
+    served = build(len(data.class_names), dropout=recipe.dropout)
     served.summary()
     split = Split.of(Pictures(data.train_images, data.train_labels), recipe.held_out, recipe.seed)
-    trainer = _trainer(recipe, len(data.class_names), split.train)
+    trainer = _trainer(recipe, len(data.class_names), split.train, build)
     resumed = checkpoints.path.exists() and not restart
     if resumed:
         trainer.restore(checkpoints.path)
@@ -74,11 +75,11 @@ def train_and_publish(
     return version
 
 
-def _trainer(recipe: Recipe, classes: int, pictures: Pictures) -> Trainer:
+def _trainer(recipe: Recipe, classes: int, pictures: Pictures, build: NetworkBuilder) -> Trainer:
     keras.utils.set_random_seed(recipe.seed)
     flags = processor_flags()
     use_bfloat16(has_bfloat16(flags))
-    network = resnet18(
+    network = build(
         classes,
         image_size=None
         if len({phase.image_size for phase in recipe.phases}) > 1

@@ -1,0 +1,96 @@
+"""A whole training in this process, with a network that is small enough for it."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from app.repository import Repository, Version
+from training.data import Dataset
+from training.recipe import QUICK, Phase
+from training.resnet import Convolution
+from training.run import Checkpoints, train_and_publish
+
+RECIPE = dataclasses.replace(QUICK, phases=(Phase(2, 16),), batch_size=8)
+
+pytestmark = [
+    pytest.mark.timeout(300),  # the first test loads TensorFlow
+    pytest.mark.filterwarnings("ignore"),  # of NNCF's and TensorFlow's own making
+]
+
+
+def one_convolution(
+    classes: int,
+    *,
+    image_size: int | None = 32,
+    dropout: float,
+    convolution: Convolution = keras.layers.Conv2D,
+) -> keras.Model:
+    pixels = keras.Input((image_size, image_size, 3))
+    x = convolution(54, 3, padding="same", use_bias=False, name="stem_conv")(pixels)
+    x = keras.layers.GlobalAveragePooling2D(name="features")(keras.layers.ReLU()(x))
+    x = keras.layers.Dense(classes, name="logits")(keras.layers.Dropout(dropout)(x))
+    return keras.Model(pixels, keras.layers.Softmax()(x))
+
+
+def colours() -> Dataset:
+    """Flat pictures, one strong channel each, which is their class."""
+    labels = np.arange(48) % 3
+    images = np.random.default_rng(0).integers(0, 150, (48, 1, 1, 3), dtype=np.uint8)
+    images[np.arange(48), 0, 0, labels] = 255
+    images = np.broadcast_to(images, (48, 32, 32, 3)).copy()
+    return Dataset(("red", "green", "blue"), images, labels, images[:12], labels[:12])
+
+
+class StoppedPictures(np.ndarray[Any, Any]):
+    """Can be taken from as often as it is told, or what was taken from it, and then there is Ctrl-C."""
+
+    batches = 0
+
+    def __array_finalize__(self, parent: Any) -> None:
+        self.batches = getattr(parent, "batches", 0)
+
+    def __getitem__(self, rows: Any) -> Any:
+        self.batches -= 1
+        if self.batches < 0:
+            raise KeyboardInterrupt
+        return super().__getitem__(rows)
+
+
+Train = Callable[..., Version]
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Train:
+    def run(data: Dataset) -> Version:
+        return train_and_publish(
+            RECIPE,
+            {},
+            data,
+            repository=Repository(tmp_path / "model"),
+            name="colours",
+            checkpoints=Checkpoints(tmp_path / "checkpoint.npz", every_seconds=1000),
+            build=one_convolution,
+        )
+
+    return run
+
+
+@pytest.mark.parametrize(("pictures", "batches"), [("train_images", 6), ("test_images", 1)])
+def test_ctrl_c_leaves_no_version_and_the_same_command_goes_on(
+    train: Train, tmp_path: Path, pictures: str, batches: int
+) -> None:
+    data = colours()
+    stopped = getattr(data, pictures).view(StoppedPictures)
+    stopped.batches = batches
+    with pytest.raises(KeyboardInterrupt):
+        train(dataclasses.replace(data, **{pictures: stopped}))
+    assert list((tmp_path / "model").rglob("*")) == []
+    assert (tmp_path / "checkpoint.npz").exists()
+    version = train(data)
+    assert version.manifest.lineage["resumed"] is True
+    assert not (tmp_path / "checkpoint.npz").exists()
