@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import accumulate
 from time import perf_counter
 
 import numpy as np
@@ -274,9 +275,11 @@ def _settle(outcomes: list[_Outcome]) -> None:
 
 
 def _split(prediction: Prediction, counts: list[int]) -> list[Prediction]:
-    cuts = np.cumsum(counts)[:-1]
-    pairs = zip(np.split(prediction.probabilities, cuts), np.split(prediction.ood_score, cuts), strict=True)
-    return [Prediction(probabilities, ood_score) for probabilities, ood_score in pairs]
+    ends = list(accumulate(counts))
+    return [
+        Prediction(prediction.probabilities[start:end], prediction.ood_score[start:end])
+        for start, end in zip([0, *ends], ends, strict=False)
+    ]
 
 
 def _joined(parts: list[Prediction]) -> Prediction:

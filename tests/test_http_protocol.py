@@ -1,5 +1,6 @@
 """Clients that send no HTTP, too much of it, or not enough, over real sockets."""
 
+import asyncio
 import json
 import socket
 import threading
@@ -14,6 +15,7 @@ import uvicorn
 from conftest import Encode
 from fakes import MODEL, FakeEngine, publish_fake
 
+from app import http_protocol
 from app.http_protocol import BODY_GRACE_S, bounded
 from app.main import create_app
 from app.repository import Repository
@@ -357,3 +359,51 @@ def test_no_character_set_is_a_fault_of_the_service(connect: Connect, charset: b
         + b"--b--\r\n"
     )
     assert post(connect, kind, body)["status"] in (400, 415)
+
+
+# What is sent
+
+
+class Wire:
+    """As much of a transport as is written to."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+        self.is_closed = False
+
+    def writelines(self, parts: list[bytes]) -> None:
+        assert not self.is_closed
+        self.sent.append(b"".join(parts))
+
+    def is_closing(self) -> bool:
+        return self.is_closed
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def joined(wire: Wire) -> http_protocol._Joined:
+    return http_protocol._Joined(wire, asyncio.get_running_loop())  # type: ignore[arg-type]
+
+
+@pytest.mark.anyio
+async def test_head_and_body_leave_together() -> None:
+    transport = joined(wire := Wire())
+    transport.write(b"head ")
+    transport.write(b"body")
+    assert wire.sent == []
+    await asyncio.sleep(0)
+    transport.write(b"next")
+    await asyncio.sleep(0)
+    assert wire.sent == [b"head body", b"next"]
+
+
+@pytest.mark.anyio
+async def test_what_was_written_is_sent_before_the_end_and_nothing_after_it() -> None:
+    transport = joined(wire := Wire())
+    transport.write(b"last words")
+    transport.close()
+    assert (wire.sent, transport.is_closing()) == ([b"last words"], True)
+    transport.write(b"too late")
+    await asyncio.sleep(0)
+    assert wire.sent == [b"last words"]

@@ -1,12 +1,9 @@
 """Whether an answer is still worth giving: in time, and to somebody who waits for it."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.types import Receive
 
 from app.errors import DeadlineError, ParameterError
 from app.settings import Settings
@@ -43,53 +40,49 @@ def timeout_s(request: Request, settings: Settings) -> float:
     return min(int(given) / 1000, settings.request_timeout_s)
 
 
-@asynccontextmanager
-async def deadline(request: Request, settings: Settings) -> AsyncIterator[None]:
+class deadline:  # noqa: N801
     """Gives up what is awaited inside when the time is over or the caller leaves; the body has been read.
+
+    Most answers are there sooner than either can matter, so at first this is one timer and nothing else.
 
     Raises:
         DeadlineError: the time is over.
         ClientDisconnect: nobody waits any more.
     """
-    seconds = timeout_s(request, settings)
-    async with _Caller(request.receive) as caller:
-        try:
-            async with asyncio.timeout(seconds) as caller.patience:
-                yield
-        except TimeoutError as error:
-            if caller.left:
-                raise ClientDisconnect from error
-            raise too_late(seconds) from error
 
-
-def too_late(seconds: float) -> DeadlineError:
-    return DeadlineError(f"There was no answer within {seconds:g} s.", limit=seconds)
-
-
-class _Caller:
-    """Listens for the end of the connection, and with it ends `patience`."""
-
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
+    def __init__(self, request: Request, settings: Settings) -> None:
+        self._seconds = timeout_s(request, settings)
+        self._receive = request.receive
+        self._patience = asyncio.timeout(None)
         self._listener: asyncio.Task[None] | None = None
-        self.patience = asyncio.timeout(None)
-        self.left = False
+        self._left = False
 
-    async def __aenter__(self) -> "_Caller":
-        self._timer = asyncio.get_running_loop().call_later(_QUICK_S, self._start_to_listen)
-        return self
+    async def __aenter__(self) -> None:
+        await self._patience.__aenter__()
+        loop = asyncio.get_running_loop()
+        self._over_at = loop.time() + self._seconds
+        self._timer = loop.call_later(min(self._seconds, _QUICK_S), self._watch)
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, *failure: Any) -> None:
         self._timer.cancel()
         if self._listener is not None:
             self._listener.cancel()
+        try:
+            await self._patience.__aexit__(*failure)
+        except TimeoutError as error:
+            if self._left:
+                raise ClientDisconnect from error
+            limit = self._seconds
+            raise DeadlineError(f"There was no answer within {limit:g} s.", limit=limit) from error
 
-    def _start_to_listen(self) -> None:
+    def _watch(self) -> None:
+        self._patience.reschedule(self._over_at)
         self._listener = asyncio.create_task(self._listen())
 
     async def _listen(self) -> None:
+        """Waits for the end of the connection."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self.left = not self.patience.expired()
-        if self.left:
-            self.patience.reschedule(asyncio.get_running_loop().time())
+        self._left = not self._patience.expired()
+        if self._left:
+            self._patience.reschedule(asyncio.get_running_loop().time())

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Final
 
-from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -29,9 +28,9 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         max_bytes = self._exceptions.get(scope["path"], self._max_bytes)
-        declared = Headers(scope=scope).get("content-length", "")
-        if declared.isdecimal() and (len(declared) > _LONGEST_NUMBER or int(declared) > max_bytes):
-            shown = declared[:_LONGEST_NUMBER]
+        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+        if declared.isdigit() and (len(declared) > _LONGEST_NUMBER or int(declared) > max_bytes):
+            shown = declared[:_LONGEST_NUMBER].decode()
             error = _too_large(max_bytes, f"{shown} bytes were announced", int(shown))
             await problems.response(error, Request(scope))(scope, receive, send)
             return

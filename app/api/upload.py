@@ -1,9 +1,8 @@
 """Pictures out of a request: one as a form's field `file` or as the body itself, several in one form."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Final
+from collections.abc import Awaitable
+from typing import Final, TypeVar
 
 from starlette.requests import Request
 
@@ -16,6 +15,8 @@ from app.errors import (
     SeveralFilesError,
     TooManyFilesError,
 )
+
+_T = TypeVar("_T")
 
 FIELD: Final = "file"
 FORM: Final = "multipart/form-data"
@@ -37,9 +38,9 @@ async def read_pictures(request: Request, timeout_s: float, max_files: int) -> l
     """
     if _kind(request) != FORM:
         raise MediaTypeError(f"Several pictures come as {FORM}. {HOW_SEVERAL}")
-    async with _in_time(timeout_s):
-        max_parts = DEFAULT_MAX_PARTS + _COUNTED * max_files
-        parts = await read_form(request.headers["content-type"], request.stream(), max_parts)
+    max_parts = DEFAULT_MAX_PARTS + _COUNTED * max_files
+    form = read_form(request.headers["content-type"], request.stream(), max_parts)
+    parts = await _in_time(form, timeout_s)
     return _files(parts, max_files)
 
 
@@ -68,8 +69,7 @@ async def read_picture(request: Request, timeout_s: float) -> bytes:
     Raises:
         UploadError: it carries none, several, or something else; or it did not arrive in time.
     """
-    async with _in_time(timeout_s):
-        data = await _data(request, _kind(request))
+    data = await _in_time(_data(request, _kind(request)), timeout_s)
     if not data:
         raise EmptyFileError(f"The file has no bytes. {HOW}")
     return data
@@ -79,11 +79,10 @@ def _kind(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-@asynccontextmanager
-async def _in_time(timeout_s: float) -> AsyncIterator[None]:
+async def _in_time(reading: Awaitable[_T], timeout_s: float) -> _T:
     try:
         async with asyncio.timeout(timeout_s):
-            yield
+            return await reading
     except TimeoutError as error:
         raise BodyTimeoutError(f"The body did not arrive within {timeout_s:g} s.", limit=timeout_s) from error
 
