@@ -157,6 +157,11 @@ class Batcher:
         return self._ordinary.queued
 
     @property
+    def background(self) -> int:
+        """Pictures that wait until nothing else does."""
+        return self._background.queued
+
+    @property
     def wait_s(self) -> float:
         """How long it takes until all of them are taken, judged by the latest batches."""
         return self._seconds_per_picture * self._ordinary.queued

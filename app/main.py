@@ -17,6 +17,7 @@ from app.api import (
     batch,
     cards,
     docs,
+    explain,
     health,
     management,
     metrics,
@@ -35,6 +36,7 @@ from app.api.request_id import RequestId
 from app.api.shortcut import Shortcut
 from app.decoding import Decoder
 from app.errors import ServiceError, SettingsError
+from app.explanation import Explainer
 from app.loading import Choose
 from app.metrics import Metrics
 from app.serving import Serving
@@ -65,7 +67,7 @@ def create_app(settings: Settings | None = None, choose: Choose = engines.choose
     app.state.choose = choose
     app.state.metrics = Metrics()
     app.state.gate = Gate(settings, app.state.metrics)
-    native = (predict, batch, models, cards, health, metrics, docs)
+    native = (predict, batch, explain, models, cards, health, metrics, docs)
     for router in (module.router for module in native):
         app.include_router(router)
     app.include_router(tfserving_routes.router)
@@ -98,6 +100,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     serving = app.state.serving = Serving(settings, app.state.choose, app.state.metrics)
     decoder = app.state.decoder = Decoder.configured(settings, app.state.metrics)
+    app.state.explainer = Explainer(decoder, settings.queue_explanations)
     metrics.watch(app.state.metrics, serving, decoder)
     starting = asyncio.create_task(_start(serving))
     try:

@@ -77,7 +77,7 @@ class Metrics:
 
     def watch(
         self,
-        waiting: Mapping[Stage, Callable[[], int]],
+        waiting: Mapping[str, Callable[[], int]],
         ready: Callable[[], bool],
         live: Callable[[], Iterable[Mapping[str, str]]],
         versions: Callable[[], Iterable[Mapping[str, str]]],
@@ -116,7 +116,7 @@ class _Live(Collector):
     """Values of this moment: nothing keeps them up to date while nobody looks."""
 
     def __init__(self) -> None:
-        self.waiting: Mapping[Stage, Callable[[], int]] = {}
+        self.waiting: Mapping[str, Callable[[], int]] = {}
         self.ready: Callable[[], bool] = lambda: False
         self.live: Callable[[], Iterable[Mapping[str, str]]] = list
         self.versions: Callable[[], Iterable[Mapping[str, str]]] = list
@@ -129,7 +129,8 @@ class _Live(Collector):
         """See `Collector`."""
         waiting = GaugeMetricFamily(
             "classifier_pictures_waiting",
-            "Pictures waiting for a decoder or in one (decode), and for the engine (queue).",
+            "Pictures waiting for a decoder or in one (decode), for the engine (queue), for its spare time "
+            "(background).",
             labels=["stage"],
         )
         for stage, pictures in self.waiting.items():

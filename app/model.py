@@ -75,6 +75,11 @@ class Model:
         return self._batcher.queued
 
     @property
+    def background(self) -> int:
+        """Pictures that wait for its spare time."""
+        return self._batcher.background
+
+    @property
     def wait_s(self) -> float:
         """How long it takes until the engine has taken these."""
         return self._batcher.wait_s
@@ -108,6 +113,15 @@ class Model:
         self._metrics.took("infer", result.infer_s)
         self._metrics.predicted(self.manifest.class_names, result.prediction.probabilities)
         return result
+
+    async def predict_in_background(self, images: NDArray[np.uint8]) -> Result:
+        """The same, once nothing else waits; these answers are not counted among those that were asked for.
+
+        Raises:
+            OverloadedError: too many pictures are waiting in the background.
+            EngineError: as above.
+        """
+        return await self._batcher.predict(images, background=True)
 
     async def close(self) -> None:
         """Waits for the requests that hold it, then gives the engine back."""

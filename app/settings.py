@@ -115,6 +115,9 @@ class Settings(BaseSettings):
     max_requests_in_flight: Annotated[
         PositiveInt, Field(description="requests to classify that are received or answered at once")
     ] = 512
+    queue_explanations: Annotated[
+        PositiveInt, Field(description="explanations that are worked on or wait")
+    ] = 16
     request_timeout_s: Annotated[
         PositiveFloat, Field(description="time for an answer once the body is read")
     ] = 30.0

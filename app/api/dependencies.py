@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from app import decoding, serving, settings
+from app import decoding, explanation, serving, settings
 
 
 async def _serving(request: Request) -> serving.Serving:
@@ -17,6 +17,11 @@ async def _decoder(request: Request) -> decoding.Decoder:
     return found
 
 
+async def _explainer(request: Request) -> explanation.Explainer:
+    found: explanation.Explainer = request.app.state.explainer
+    return found
+
+
 async def _settings(request: Request) -> settings.Settings:
     found: settings.Settings = request.app.state.settings
     return found
@@ -24,4 +29,5 @@ async def _settings(request: Request) -> settings.Settings:
 
 Serving = Annotated[serving.Serving, Depends(_serving)]
 Decoder = Annotated[decoding.Decoder, Depends(_decoder)]
+Explainer = Annotated[explanation.Explainer, Depends(_explainer)]
 Settings = Annotated[settings.Settings, Depends(_settings)]

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from app import metrics
 from app.decoding import Decoder
 from app.errors import NotReadyError
-from app.model import State
+from app.model import Model, State
 from app.serving import Serving
 
 router = APIRouter(tags=["health"])
@@ -39,17 +39,19 @@ async def read(request: Request) -> Response:
 def watch(found: metrics.Metrics, serving: Serving, decoder: Decoder) -> None:
     """Lets metrics say how much waits and which versions there are."""
     found.watch(
-        {"decode": lambda: decoder.waiting, "queue": partial(_queued, serving)},
+        {
+            "decode": lambda: decoder.waiting,
+            "queue": lambda: sum(model.queued for model in _ready(serving)),
+            "background": lambda: sum(model.background for model in _ready(serving)),
+        },
         lambda: serving.state in (State.READY, State.DRAINING),
         partial(_live, serving),
         partial(_versions, serving),
     )
 
 
-def _queued(serving: Serving) -> int:
-    return sum(
-        model.queued for versions in serving.models.values() for model in versions.residents.ready.values()
-    )
+def _ready(serving: Serving) -> Iterator[Model]:
+    return (model for versions in serving.models.values() for model in versions.residents.ready.values())
 
 
 def _live(serving: Serving) -> Iterator[dict[str, str]]:

@@ -1,6 +1,7 @@
 """Query parameters of the routes that classify; what some may be depends on the model that answers."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -41,9 +42,17 @@ INPUT: Final[dict[str, Any]] = {
     "description": "`true` adds `input`: the pixels that the network saw, as a PNG file.",
     "schema": {"type": "boolean", "default": False},
 }
+LABEL: Final[dict[str, Any]] = {
+    "name": "label",
+    "in": "query",
+    "required": False,
+    "description": "The class to explain; the most probable one unless it is given.",
+    "schema": {"type": "string"},
+}
 ALL: Final = (TOP_K, FIT, COVERAGE, INPUT)
 
 _LONGEST_NUMBER: Final = 12
+_SHOWN_CLASSES: Final = 20
 _SHARE: Final = re.compile(r"0?\.[0-9]{1,9}")
 
 
@@ -136,3 +145,23 @@ def flag(request: Request, name: str) -> bool:
     if given not in ("true", "false"):
         raise ParameterError(f"{name} must be true or false; something else was received.")
     return given == "true"
+
+
+def label(request: Request, class_names: Sequence[str]) -> int | None:
+    """The id of the class that is asked about; None if none is.
+
+    Raises:
+        ParameterError: the model does not know it.
+    """
+    given = request.query_params.get("label")
+    if given is None:
+        return None
+    if given not in class_names:
+        raise ParameterError(f"label must be one of {classes(class_names)}; something else was received.")
+    return class_names.index(given)
+
+
+def classes(class_names: Sequence[str]) -> str:
+    """All of them in words, or the first and how many there are more."""
+    more = len(class_names) - _SHOWN_CLASSES
+    return ", ".join(class_names[:_SHOWN_CLASSES]) + (f" and {more} more" if more > 0 else "")

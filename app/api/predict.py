@@ -19,7 +19,7 @@ PATH: Final = "/predict"
 router = APIRouter(tags=["predict"])
 
 _BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
-_REQUEST_BODY: Final[dict[str, Any]] = {
+REQUEST_BODY: Final[dict[str, Any]] = {
     "required": True,
     "description": "The picture, as the field `file` of a form or as the body itself.",
     "content": {
@@ -41,12 +41,11 @@ _SAMPLES: Final = [
         "source": "curl --data-binary @cat.jpg -H 'Content-Type: image/jpeg' http://127.0.0.1:8000/predict",
     },
 ]
-_ANSWERS: Final = schemas.documented("a cat", schemas.CLASSIFICATION) | problems.documented(
+REFUSALS: Final = (
     errors.MissingFileError(f"The form has no field 'file'. {upload.HOW}"),
     errors.EmptyFileError(f"The file has no bytes. {upload.HOW}"),
     errors.SeveralFilesError("The form has 2 files; send one request per picture."),
     errors.MalformedBodyError("The body is not the multipart form that its content type announces."),
-    errors.ParameterError("top_k must be a whole number from 1 to 10; 11 was received."),
     errors.BodyTimeoutError("The body did not arrive within 30 s.", limit=30),
     errors.BodyTooLargeError(
         "The body may have at most 20,971,520 bytes; 31457280 bytes were announced.",
@@ -62,8 +61,12 @@ _ANSWERS: Final = schemas.documented("a cat", schemas.CLASSIFICATION) | problems
     errors.BrokenPictureError("The picture is broken: its data ends early or does not decode."),
     errors.EngineError("The engine failed on this picture."),
     errors.NotReadyError("The model resnet18-cifar10 is being loaded."),
-    errors.OverloadedError("256 pictures wait for the model and at most 256 may; this request adds 1."),
     errors.DeadlineError("There was no answer within 30 s."),
+)
+_ANSWERS: Final = schemas.documented("a cat", schemas.CLASSIFICATION) | problems.documented(
+    *REFUSALS,
+    errors.ParameterError("top_k must be a whole number from 1 to 10; 11 was received."),
+    errors.OverloadedError("256 pictures wait for the model and at most 256 may; this request adds 1."),
 )
 
 
@@ -74,7 +77,7 @@ _ANSWERS: Final = schemas.documented("a cat", schemas.CLASSIFICATION) | problems
     responses=_ANSWERS,
     openapi_extra={
         "parameters": [*parameters.ALL, TIMEOUT],
-        "requestBody": _REQUEST_BODY,
+        "requestBody": REQUEST_BODY,
         "x-codeSamples": _SAMPLES,
     },
 )

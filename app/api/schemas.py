@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 
 from app.api.problems import Problem
 from app.classification import Classified
+from app.imaging import Picture
 from app.model import Model
 
 PROBABILITIES: Final = {
@@ -102,6 +103,10 @@ class ImageDescription(BaseModel):
         ),
     ] = ()
 
+    @classmethod
+    def of(cls, picture: Picture) -> Self:
+        return cls(format=picture.format, width=picture.width, height=picture.height, notes=picture.notes)
+
 
 class RankedClass(BaseModel):
     """One class and how probable it is."""
@@ -174,7 +179,7 @@ class Classification(BaseModel):
         **place: int,
     ) -> Self:
         """The answer, with the `top_k` most probable classes sorted, of which the lower id wins a tie."""
-        model, picture = classified.model, classified.picture
+        model = classified.model
         names, probabilities = model.manifest.class_names, _shortest(classified.probabilities)
         best = int(classified.probabilities.argmax())
         return cls(
@@ -186,10 +191,8 @@ class Classification(BaseModel):
             in_distribution=classified.in_distribution,
             ood_score=float(str(classified.ood_score)),
             ood_threshold=model.manifest.calibration.ood_threshold,
-            model=_reference(model),
-            image=ImageDescription(
-                format=picture.format, width=picture.width, height=picture.height, notes=picture.notes
-            ),
+            model=reference(model),
+            image=ImageDescription.of(classified.picture),
             input=seen,
             top=None if top_k is None else _ranking(names, probabilities)[:top_k],
             **place,
@@ -200,7 +203,8 @@ class Classification(BaseModel):
 _REFERENCES: Final[WeakKeyDictionary[Model, ModelReference]] = WeakKeyDictionary()
 
 
-def _reference(model: Model) -> ModelReference:
+def reference(model: Model) -> ModelReference:
+    """What an answer says of the model that gave it."""
     found = _REFERENCES.get(model)
     if found is None:
         found = _REFERENCES[model] = ModelReference.of(model)
