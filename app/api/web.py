@@ -11,6 +11,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from app.api.accept import prefers_html
+
 router = APIRouter(include_in_schema=False)
 
 _PREDICT_SAMPLE: Final = "curl -F file=@cat.jpg http://127.0.0.1:8000/predict"
@@ -59,7 +61,7 @@ class _File(NamedTuple):
 @router.get("/")
 async def index(request: Request) -> Response:
     """The page for browsers, JSON that says where to go for others."""
-    if "text/html" in request.headers.get("accept", ""):
+    if prefers_html(request):
         answer = _respond(_files()[_INDEX], request)
     else:
         answer = JSONResponse(_directions(request))

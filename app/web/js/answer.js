@@ -2,9 +2,10 @@
 
 import { Bars } from "./bars.js";
 import { definitions, element, icon, show, stamp } from "./dom.js";
+import { Explanation } from "./explanation.js";
 import { showCode } from "./snippets.js";
 import { showTiming } from "./timing.js";
-import { bytes, either, percent } from "./words.js";
+import { bytes, decimal, either, percent } from "./words.js";
 
 const NOTES = {
   animated: "It is animated: the first frame was used.",
@@ -20,7 +21,8 @@ export class AnswerView {
   constructor(picture, { again, all }) {
     const { root, parts } = stamp("answer-template");
     Object.assign(this, { picture, root, parts, all });
-    this.bars = new Bars(parts.bars);
+    this.bars = new Bars(parts.bars, (label) => this.explanation.toggle(label));
+    this.explanation = new Explanation(picture, parts, this.bars);
     this.update = () => this.#update();
     picture.addEventListener("change", this.update);
     parts.again.addEventListener("click", again);
@@ -79,6 +81,7 @@ export class AnswerView {
     parts.notes.replaceChildren(
       ...answer.image.notes.map((note) => element("li", {}, icon("warning"), NOTES[note] ?? note.replaceAll("_", " "))),
     );
+    this.explanation.hide();
     this.bars.show(answer);
     showTiming(parts.strip, parts.stages, picture);
     parts.facts.replaceChildren(...definitions(facts(picture)));
@@ -88,12 +91,13 @@ export class AnswerView {
   #showStranger({ in_distribution: isKnown, ood_score: score, ood_threshold: threshold, label }) {
     const { parts } = this;
     const isStranger = isKnown === false;
+    parts.verdict.classList.toggle("is-stranger", isStranger);
     show(parts.stranger, isStranger);
     show(parts["stranger-words"], isStranger);
     if (!isStranger) return;
     parts["stranger-words"].textContent =
       `The network knows only the classes below, and this picture looks unlike what it learned from ` +
-      `(score ${score.toFixed(2)}, the limit is ${threshold.toFixed(2)}). Take “${label}” as the nearest of them, not as an answer.`;
+      `(score ${decimal(score)}, the limit is ${decimal(threshold)}). Take “${label}” as the nearest of them, not as an answer.`;
   }
 
   #showSet({ confidence_set: set }) {

@@ -1,29 +1,52 @@
-/** The probability of every class, the most probable first. */
+/** The probability of every class, the most probable first; each may have a button that shows what speaks for it. */
 
-import { element } from "./dom.js";
+import { element, icon } from "./dom.js";
 import { percent } from "./words.js";
 
 export class Bars {
-  constructor(list) {
+  #buttons = new Map(); // by label
+
+  /** `explain` is called with a label; without it there are no buttons. */
+  constructor(list, explain = null) {
     this.list = list;
+    this.explain = explain;
   }
 
   show({ probabilities, label, confidence_set: set }) {
-    const isInSet = new Set(set ? set.labels : [label]);
+    const isInSet = new Set(set ? set.labels : [label]); // neither: no bar stands out
     const rows = Object.entries(probabilities).sort(([, one], [, other]) => other - one);
-    this.list.classList.add("is-plain");
-    this.list.replaceChildren(...rows.map(([name, share]) => row(name, share, isInSet.has(name))));
+    this.#buttons.clear();
+    this.list.classList.toggle("is-plain", !this.explain);
+    this.list.replaceChildren(...rows.map(([name, share]) => this.#row(name, share, isInSet.has(name))));
   }
-}
 
-function row(name, share, isInSet) {
-  const fill = element("span", { className: "bar-fill" });
-  fill.style.setProperty("--share", share);
-  return element(
-    "li",
-    { className: isInSet ? "bar is-in-set" : "bar" },
-    element("span", { className: "bar-name", title: name }, name),
-    element("span", { className: "bar-track", "aria-hidden": "true" }, fill),
-    element("span", { className: "bar-value" }, percent(share)),
-  );
+  /** Marks the label whose explanation is shown or on its way; null for none. */
+  mark(label, isBusy = false) {
+    for (const [name, button] of this.#buttons) {
+      button.setAttribute("aria-pressed", String(name === label));
+      button.setAttribute("aria-busy", String(name === label && isBusy));
+    }
+  }
+
+  #row(name, share, isInSet) {
+    const fill = element("span", { className: "bar-fill" });
+    fill.style.setProperty("--share", share);
+    const row = element(
+      "li",
+      { className: isInSet ? "bar is-in-set" : "bar" },
+      element("span", { className: "bar-name", title: name }, name),
+      element("span", { className: "bar-track", "aria-hidden": "true" }, fill),
+      element("span", { className: "bar-value" }, percent(share)),
+    );
+    if (this.explain) row.append(this.#button(name));
+    return row;
+  }
+
+  #button(name) {
+    const words = `Show what speaks for ${name}`;
+    const button = element("button", { type: "button", className: "bar-why", title: words, "aria-label": words, "aria-pressed": "false" }, icon("eye"));
+    button.addEventListener("click", () => this.explain(name));
+    this.#buttons.set(name, button);
+    return button;
+  }
 }

@@ -10,7 +10,9 @@ export class Picture extends EventTarget {
   answer = null;
   headers = null;
   roundTripMs = 0;
-  failure = null; // {title, detail, requestId}
+  failure = null; // {title, detail, requestId, canPass}
+  explanations = new Map(); // what /explain answered, by label
+  told = ""; // the label that the person said is right
 
   constructor(file) {
     super();

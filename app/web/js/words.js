@@ -9,6 +9,11 @@ export function percent(share) {
   return `${ONE_DECIMAL.format(100 * share)} %`;
 }
 
+/** A number that may be negative, with two decimals. */
+export function decimal(value) {
+  return value.toFixed(2).replace("-", "\u2212");
+}
+
 export function milliseconds(value) {
   if (value >= 1000) return `${ONE_DECIMAL.format(value / 1000)} s`;
   return `${ONE_DECIMAL.format(value)} ms`;

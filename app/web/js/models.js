@@ -1,0 +1,168 @@
+/** The models view: every version and its state, its card, and what somebody with the admin key may do with it. */
+
+import * as admin from "./admin.js";
+import { announce, element, show, stamp } from "./dom.js";
+import { ask } from "./service.js";
+import { cardOf } from "./version_card.js";
+import { percent } from "./words.js";
+
+const EVERY_MS = 3000;
+const MARKS = {
+  available: ["On disk", ""],
+  loading: ["Loading", "warn"],
+  ready: ["In memory", ""],
+  draining: ["Closing", "warn"],
+  failed: ["Failed", "bad"],
+};
+
+const list = document.getElementById("models-list");
+const problem = document.getElementById("models-problem");
+const openCards = new Map(); // "name/version" -> its element, so that it stays open when the list is drawn anew
+let timer = 0;
+let drawn = "";
+
+admin.start(() => read(true));
+
+/** Begins, and gives what ends it. */
+export function enter() {
+  read();
+  return () => clearTimeout(timer);
+}
+
+async function read(isForced = false) {
+  clearTimeout(timer);
+  try {
+    const { models } = await ask("models");
+    const state = JSON.stringify(models);
+    if (isForced || state !== drawn) {
+      list.replaceChildren(...models.map(model));
+      drawn = state;
+    }
+    if (problem.dataset.from === "read") complain("");
+  } catch (error) {
+    complain(error.message, "read");
+  }
+  timer = setTimeout(read, EVERY_MS);
+}
+
+function complain(words, from = "") {
+  problem.textContent = words;
+  problem.dataset.from = from;
+  show(problem, Boolean(words));
+}
+
+function model(described) {
+  const { name, live, pinned, labels, versions, problem: trouble, persisted } = described;
+  const words = [live ? `Version ${live} answers` : "No version answers"];
+  words.push(pinned ? "until somebody chooses another." : "; the newest takes over by itself.");
+  for (const [label, version] of Object.entries(labels)) words.push(` “${label}” is version ${version}.`);
+  if (persisted === false) words.push(" What was decided ends with the process.");
+  const newestFirst = [...versions].sort((one, other) => Number(other.version) - Number(one.version));
+  return element(
+    "section",
+    { className: "model" },
+    element("h2", {}, name),
+    element("p", { className: "model-words" }, words[0], words[1].startsWith(";") ? "" : " ", ...words.slice(1)),
+    trouble ? element("p", { className: "version-reason" }, trouble) : null,
+    element("ul", { className: "versions" }, ...newestFirst.map((one) => version(described, one))),
+  );
+}
+
+function version({ name, live }, { version: number, state, reason, live: isLive, created, accuracy, engine, precision }) {
+  const { root, parts } = stamp("version-template");
+  parts.title.textContent = `Version ${number}`;
+  const marks = isLive ? [["Answers", "good"], ...(state === "ready" ? [] : [MARKS[state]])] : [MARKS[state]];
+  parts.marks.replaceChildren(...marks.map(([words, kind]) => element("li", { className: `badge ${kind}` }, words)));
+  const facts = [
+    ["accuracy", typeof accuracy === "number" ? percent(accuracy) : null],
+    ["runs on", engine ? `${engine}, ${precision}` : null],
+    ["published", created ? new Date(created).toLocaleDateString("en", { dateStyle: "medium" }) : null],
+  ].filter(([, value]) => value);
+  parts.facts.replaceChildren(...facts.map(([term, value]) => element("div", {}, element("dt", {}, term), element("dd", {}, value))));
+  parts.reason.textContent = reason;
+  show(parts.reason, Boolean(reason));
+  if (admin.isThere()) parts.ways.prepend(...ways(name, number, { state, isLive, live }));
+  wireCard(parts, name, number);
+  return root;
+}
+
+/** What may be done with a version as things stand. */
+function ways(name, number, { state, isLive, live }) {
+  const path = `models/${encodeURIComponent(name)}/versions/${number}`;
+  const found = [];
+  if (!isLive && state !== "draining" && state !== "loading") {
+    const isBack = Number(number) < Number(live);
+    found.push(
+      way(isBack ? "Roll back to it" : "Promote", {
+        title: isBack ? `Roll back to version ${number}?` : `Promote version ${number}?`,
+        words: `It will answer every request to ${name} that names no version${live ? `, instead of version ${live}` : ""}. Requests under way are finished first.`,
+        act: () => admin.command("PUT", `models/${encodeURIComponent(name)}/live`, { version: Number(number) }),
+        done: `Version ${number} answers now.`,
+      }),
+    );
+  }
+  if (state === "available" || state === "failed") {
+    found.push(way("Load", { act: () => admin.command("POST", `${path}/load`), done: `Version ${number} is in memory.` }));
+  }
+  if (state === "ready" && !isLive) {
+    found.push(way("Unload", { act: () => admin.command("POST", `${path}/unload`), done: `Version ${number} was unloaded.` }));
+  }
+  return found;
+}
+
+function way(words, { title, words: question, act, done }) {
+  const button = element("button", { type: "button", className: "button compact" }, words);
+  button.addEventListener("click", async () => {
+    if (title && !(await confirmed(title, question, words))) return;
+    button.disabled = true;
+    button.prepend(element("span", { className: "spinner" }));
+    complain("");
+    try {
+      await act();
+      announce(done);
+    } catch (error) {
+      complain(error.message);
+    }
+    await read(true);
+  });
+  return button;
+}
+
+async function confirmed(title, words, action) {
+  const dialog = document.getElementById("confirm");
+  document.getElementById("confirm-title").textContent = title;
+  document.getElementById("confirm-words").textContent = words;
+  document.getElementById("confirm-yes").textContent = action;
+  dialog.returnValue = "";
+  dialog.showModal();
+  await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
+  return dialog.returnValue === "yes";
+}
+
+function wireCard(parts, name, number) {
+  const id = `${name}/${number}`;
+  const set = (isOpen) => {
+    parts.open.setAttribute("aria-expanded", String(isOpen));
+    parts.open.textContent = isOpen ? "Close the card" : "Card";
+    show(parts.card, isOpen);
+  };
+  parts.open.setAttribute("aria-label", `Card of version ${number}`);
+  if (openCards.has(id)) {
+    parts.card.replaceChildren(...openCards.get(id));
+    set(true);
+  }
+  parts.open.addEventListener("click", async () => {
+    if (openCards.delete(id)) {
+      set(false);
+      return;
+    }
+    try {
+      const nodes = cardOf(await ask(`models/${encodeURIComponent(name)}/versions/${number}`));
+      openCards.set(id, nodes);
+      parts.card.replaceChildren(...nodes);
+      set(true);
+    } catch (error) {
+      complain(error.message);
+    }
+  });
+}
