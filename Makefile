@@ -9,9 +9,13 @@ PYTHON := $(BIN)/python
 INSTALLED := $(VENV)/.installed
 CHECKED := app training tests
 COMPILE := $(BIN)/uv --no-config pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--only-binary :all: --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" pyproject.toml
+	--only-binary :all: --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
-.PHONY: help install serve train test fuzz check fix lock
+# Libraries that compute are the same everywhere, so that servers are compared and not these; certifi stays where it is.
+SAME := certifi|keras|openvino|pillow|tensorflow
+PEERS := $(wildcard benchmarks/peers/*/requirements.in)
+
+.PHONY: help install serve train test fuzz bench check fix lock
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -30,6 +34,9 @@ test: install ## run the tests, two files at a time; options for pytest in ARGS=
 fuzz: install ## look for pictures that break the decoder; a minute, or FUZZ_SECONDS=600
 	$(PYTHON) tests/fuzz_decode.py -max_total_time=$(or $(FUZZ_SECONDS),60)
 
+bench: install ## compare the service with its peers, see docs/benchmarks.md; options in ARGS="--quick"
+	exec $(PYTHON) benchmarks/compare.py $(ARGS)
+
 check: install ## lint, format and types, changing nothing
 	$(BIN)/ruff check --no-cache .
 	$(BIN)/ruff format --no-cache --check .
@@ -40,9 +47,13 @@ fix: install ## correct what ruff can correct
 	$(BIN)/ruff format .
 
 lock: install ## bring requirements/ up to pyproject.toml; newer versions of everything with ARGS=--upgrade
-	$(COMPILE) $(ARGS) --output-file requirements/dev.txt --extra dev
-	$(COMPILE) $(ARGS) --output-file requirements/tensorflow.txt --extra tensorflow --constraint requirements/dev.txt
-	$(COMPILE) $(ARGS) --output-file requirements/serve.txt --constraint requirements/dev.txt
+	$(COMPILE) $(ARGS) pyproject.toml --output-file requirements/dev.txt --extra dev
+	$(COMPILE) $(ARGS) pyproject.toml --output-file requirements/tensorflow.txt --extra tensorflow --constraint requirements/dev.txt
+	$(COMPILE) $(ARGS) pyproject.toml --output-file requirements/serve.txt --constraint requirements/dev.txt
+	for peer in $(PEERS); do \
+		grep -E '^($(SAME))==' requirements/dev.txt | tr -d '\\' | \
+		$(COMPILE) $(ARGS) "$$peer" --output-file "$${peer%.in}.txt" --constraint -; \
+	done
 
 # setuptools comes from the lock too, so building the project fetches nothing that has no hash. The environment is
 # changed in place: one that works survives an installation that fails.

@@ -21,7 +21,7 @@ DOCUMENTS = sorted(
     for pattern in ("*.md", "docs/*.md", "examples/*.md", "model/*.md", "benchmarks/*.md")
     for path in ROOT.glob(pattern)
 )
-PROMISED = {"install", "serve", "train", "test", "check", "fix", "lock"}
+PROMISED = {"install", "serve", "train", "test", "bench", "check", "fix", "lock"}
 TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 PROGRAM = re.compile(
     r"(?:sudo )?(?:\.venv/bin/\w+|make|curl|python[\d.]*|docker|docker-compose|git|uvicorn)(?: |$)"
@@ -93,8 +93,11 @@ def options_of(*program: str) -> frozenset[str]:
         (r"python training/train\.py|make train", ("training/train.py",)),
         (r"python -m app(?! classify)|make serve", ("-m", "app")),
         (r"python -m app classify", ("-m", "app", "classify")),
+        (r"benchmarks/compare\.py|make bench", ("benchmarks/compare.py",)),
+        (r"benchmarks/overload\.py", ("benchmarks/overload.py",)),
+        (r"benchmarks/open_loop\.py", ("benchmarks/open_loop.py",)),
     ],
-    ids=["train", "serve", "classify"],
+    ids=["train", "serve", "classify", "bench", "overload", "open-loop"],
 )
 def test_options_in_documents_exist(document: Path, spoken: str, program: tuple[str, ...]) -> None:
     for command in commands(document):

@@ -55,7 +55,8 @@ def imported(folder: str) -> set[str]:
             names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             names.add((node.module or "").split(".")[0])
-    ours = {path.stem for path in (ROOT / "tests").glob("*.py")} | {"app", "training", "tests"}
+    flat = {path.stem for folder in ("tests", "benchmarks") for path in (ROOT / folder).glob("*.py")}
+    ours = flat | {"app", "training", "tests"}
     return names - ours - sys.stdlib_module_names
 
 

@@ -1,0 +1,171 @@
+"""What is asked of every server in its turn, and what is written down about it."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import closed_loop
+import processes
+from latency import Latency
+from load import Body, Load
+from pictures import PICTURES, Picture
+from server import Server
+
+OPEN_LOOP: Final = Path(__file__).with_name("open_loop.py")
+WARM_UP_S: Final = 1
+GRACE_S: Final = 30.0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measurement. `clients` is 0 for an open loop, whose `rate` is in requests per second.
+
+    `cpu_ms` is the processor time that the server took for an answer, in all its processes.
+    """
+
+    picture: str
+    body: str
+    clients: int
+    load: Load
+    cpu_ms: float
+    rate: float = 0.0
+    even: bool = False
+
+
+@dataclass
+class Turn:
+    """A server's turn: `reason` says why it has no cells, `raw_per_s` what the engine alone did before."""
+
+    name: str
+    title: str
+    engine: str
+    settings: dict[str, str]
+    raw_per_s: float = 0.0
+    ready_s: float = 0.0
+    resident_mib: float = 0.0
+    cells: list[Cell] = field(default_factory=list)
+    reason: str = ""
+
+    def cell(self, picture: str, clients: int, body: str = "") -> Cell | None:
+        """Of a closed loop; in the kind of body that it was measured with first, unless told."""
+        return next(
+            (
+                cell
+                for cell in self.cells
+                if cell.picture == picture and cell.clients == clients and body in ("", cell.body)
+            ),
+            None,
+        )
+
+    def document(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Seconds for each measurement; clients by picture; kinds of bodies ("" for the main one alone).
+
+    `shares` are the rates of the open loop, as shares of what 32 clients got.
+    """
+
+    seconds: float
+    clients: dict[str, tuple[int, ...]]
+    every_body: bool
+    shares: tuple[float, ...]
+
+
+EVERY_CLIENTS: Final = (1, 8, 32, 128)
+FULL: Final = Plan(
+    10.0, {picture.name: EVERY_CLIENTS for picture in PICTURES}, every_body=True, shares=(0.5, 0.7, 0.9)
+)
+QUICK: Final = Plan(
+    3.0, {"png32": (1, 32), "jpeg500": (32,), "jpeg12mp": (8,)}, every_body=False, shares=(0.7,)
+)
+CAPACITY_CLIENTS: Final = 32
+
+
+def closed(server: Server, plan: Plan) -> Iterator[Cell]:
+    """Every picture, kind of body and number of clients of the plan."""
+    kinds = list(server.contender.routes) if plan.every_body else [server.contender.main_body]
+    for picture in PICTURES:
+        for kind in kinds:
+            for clients in plan.clients.get(picture.name, ()):
+                yield closed_cell(server, picture, kind, clients, plan.seconds)
+
+
+def closed_cell(server: Server, picture: Picture, kind: str, clients: int, seconds: float) -> Cell:
+    body = server.body(kind, picture)
+    with _Cost(server) as cost:
+        load = closed_loop.run(server.port, server.path(kind), body, clients=clients, seconds=seconds)
+    return Cell(picture.name, kind, clients, load, cost.ms_per(load.answered))
+
+
+def warm_up(server: Server) -> None:
+    closed_cell(server, PICTURES[0], server.contender.main_body, CAPACITY_CLIENTS, WARM_UP_S)
+
+
+def opened(server: Server, plan: Plan, capacity: float) -> Iterator[Cell]:
+    """The smallest picture at shares of what the server can do, at random moments and at even distances."""
+    kind = server.contender.main_body
+    body = server.body(kind, PICTURES[0])
+    for share in plan.shares:
+        for even in (False, True):
+            rate = share * capacity
+            with _Cost(server) as cost:
+                load = open_loop(server.port, server.path(kind), body, rate, 2 * plan.seconds, even=even)
+            yield Cell(PICTURES[0].name, kind, 0, load, cost.ms_per(load.answered), rate, even)
+
+
+def open_loop(port: int, path: str, body: Body, rate: float, seconds: float, *, even: bool) -> Load:
+    """One run of `open_loop.py`. The latency is that of the answers with a status below 400."""
+    found = generate(port, path, body, rate, seconds, ["--even"] if even else [])
+    count = {int(status): each["count"] for status, each in found["statuses"].items()}
+    good = {status: number for status, number in count.items() if 0 < status < 400}
+    first = next((found["statuses"][str(status)]["latency"] for status in good), None)
+    return Load(
+        seconds=found["seconds"],
+        answered=sum(good.values()),
+        failed=sum(count.values()) - sum(good.values()),
+        latency=Latency(**first) if first else None,
+        generator_cpu_s=found["cpu_s"],
+    )
+
+
+def generate(
+    port: int, path: str, body: Body, rate: float, seconds: float, options: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What the generator of `open_loop.py` reports."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(body.data)
+        file.flush()
+        numbers = {"--port": port, "--rate": rate, "--seconds": seconds, "--grace": GRACE_S}
+        given = [str(part) for pair in numbers.items() for part in pair]
+        texts = ["--path", path, "--body", file.name, "--content-type", body.content_type, *options]
+        done = subprocess.run(  # noqa: S603  # our own interpreter and options
+            [sys.executable, str(OPEN_LOOP), *given, *texts], check=True, stdout=subprocess.PIPE, text=True
+        )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+class _Cost:
+    """The processor time of a server between entering and leaving."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._before_s = self._spent_s = 0.0
+
+    def __enter__(self) -> "_Cost":
+        self._before_s = processes.cpu_s(self._server.own)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._spent_s = processes.cpu_s(self._server.own) - self._before_s
+
+    def ms_per(self, answers: int) -> float:
+        return 1000 * self._spent_s / max(1, answers)

@@ -1,0 +1,216 @@
+"""Sends this service several times what it can do, and says what it still does.
+
+    python benchmarks/overload.py
+    python benchmarks/overload.py --seconds 10 --factors 5
+
+First 32 clients in a closed loop tell the peak, and one client what an answer takes. Then, for each factor,
+an open loop sends that many times the peak, whatever comes back, while the probes and /metrics are asked.
+Five seconds after each, one client tells whether all is as before. It exits with 1 if a bar is missed. The
+generator runs on the same cores: `left` is the share of them that it leaves, and the goodput is compared with
+that share of the peak.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import closed_loop
+import machine
+import measurement
+import processes
+import report
+from contenders import CONTENDERS, OURS, ROOT
+from latency import percentile
+from measurement import CAPACITY_CLIENTS
+from pictures import PICTURES
+from prober import Prober
+from server import Server, running
+
+from app.repository import Repository
+
+PEAK_S: Final = 5.0
+RECOVERY_S: Final = 5.0
+RESULTS: Final = ROOT / "benchmarks" / "results"
+
+GOODPUT: Final = 0.85
+PROBE_WITHIN_MS: Final = 100.0
+REFUSED_WITHIN_MS: Final = 50.0
+AS_BEFORE: Final = 1.5  # times the p50 of one client
+
+
+@dataclass(frozen=True)
+class Flood:
+    """One factor. Shares are of the peak; times are in ms; `left` is the share of the cores for the service.
+
+    `other` counts answers that are neither 200 nor 503, and requests without an answer.
+    """
+
+    factor: float
+    rate: float
+    answered_per_s: float
+    refused_per_s: float
+    other: int
+    left: float
+    goodput: float
+    answered_p50: float
+    answered_p99: float
+    refused_p50: float
+    refused_p99: float
+    probe_p99: float
+    probe_most: float
+    after_p50: float
+    after_p99: float
+    resident_mib: float
+
+    def misses(self, before_p50: float) -> list[str]:
+        """The bars that it misses."""
+        bars = {
+            f"goodput {self.goodput:.0%} of the peak that was left": self.goodput >= GOODPUT,
+            f"{self.other} answers that are neither 200 nor 503": self.other == 0,
+            f"probes p99 {self.probe_p99:.0f} ms": self.probe_p99 <= PROBE_WITHIN_MS,
+            f"p50 {self.after_p50:.1f} ms afterwards": self.after_p50 <= AS_BEFORE * before_p50,
+        }
+        return [what for what, holds in bars.items() if not holds]
+
+
+def flood(server: Server, factor: float, peak: float, seconds: float, cores: int) -> Flood:
+    body = server.body("raw", PICTURES[0])
+    prober = Prober(server.port)
+    prober.start()
+    found = measurement.generate(server.port, server.path("raw"), body, factor * peak, seconds)
+    probes = prober.stop()
+    resident = processes.resident_bytes(server.own) / 2**20
+    time.sleep(RECOVERY_S)
+    after = alone(server)
+    statuses = {int(status): each for status, each in found["statuses"].items()}
+    answered, refused = (statuses.pop(status, {"count": 0, "latency": {}}) for status in (200, 503))
+    left = 1 - found["cpu_s"] / (cores * found["seconds"])
+    return Flood(
+        factor=factor,
+        rate=factor * peak,
+        answered_per_s=answered["count"] / found["seconds"],
+        refused_per_s=refused["count"] / found["seconds"],
+        other=sum(each["count"] for each in statuses.values()),
+        left=left,
+        goodput=answered["count"] / found["seconds"] / (peak * left),
+        answered_p50=answered["latency"].get("p50", 0.0),
+        answered_p99=answered["latency"].get("p99", 0.0),
+        refused_p50=refused["latency"].get("p50", 0.0),
+        refused_p99=refused["latency"].get("p99", 0.0),
+        probe_p99=1000 * percentile(probes, 0.99),
+        probe_most=1000 * probes[-1],
+        after_p50=after[0],
+        after_p99=after[1],
+        resident_mib=resident,
+    )
+
+
+def alone(server: Server) -> tuple[float, float]:
+    """p50 and p99 of one client, in ms."""
+    latency = measurement.closed_cell(server, PICTURES[0], "raw", 1, 3.0).load.latency
+    return (latency.p50, latency.p99) if latency else (float("inf"), float("inf"))
+
+
+def table(floods: Sequence[Flood]) -> str:
+    """In Markdown."""
+    heads = (
+        *(
+            "offered",
+            "sent/s",
+            "200/s",
+            "503/s",
+            "other",
+            "goodput",
+            "200 p50",
+            "200 p99",
+            "503 p50",
+            "503 p99",
+        ),
+        *("probes p99", "slowest", "1 client 5 s later, p50", "p99", "resident, MiB"),
+    )
+    rows = [
+        [
+            *(f"{each.factor:g} x", f"{each.rate:.0f}", f"{each.answered_per_s:.0f}"),
+            *(f"{each.refused_per_s:.0f}", str(each.other), f"{each.goodput:.0%} ({each.left:.0%} left)"),
+            *(f"{time:.1f}" for time in _times(each)),
+            f"{each.resident_mib:.0f}",
+        ]
+        for each in floods
+    ]
+    return report.markdown(heads, rows)
+
+
+def _times(each: Flood) -> tuple[float, ...]:
+    answers = (each.answered_p50, each.answered_p99, each.refused_p50, each.refused_p99)
+    return (*answers, each.probe_p99, each.probe_most, each.after_p50, each.after_p99)
+
+
+def parser() -> argparse.ArgumentParser:
+    command = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    command.add_argument(
+        "--factors", type=float, nargs="+", default=[2, 5, 10], metavar="N", help="times the peak"
+    )
+    command.add_argument("--seconds", type=float, default=60, metavar="N", help="of each (default: 60)")
+    command.add_argument(
+        "--model", type=Path, default=Path("model/resnet18-cifar10"), metavar="PATH", help="what is served"
+    )
+    command.add_argument("--out", type=Path, default=RESULTS, metavar="PATH", help="folder of the results")
+    return command
+
+
+def publish(document: dict[str, Any], floods: Sequence[Flood], out: Path, where: dict[str, Any]) -> Path:
+    out.mkdir(parents=True, exist_ok=True)
+    stem = out / f"{document['date'][:10]}-{machine.slug(where)}-overload"
+    stem.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n")
+    head = (
+        f"# Overload, {document['date']}\n\n{where['cores']} cores of {where['processor']}. Peak with "
+        f"{CAPACITY_CLIENTS} clients: {document['peak_per_s']:.0f} images/s; one client: p50 "
+        f"{document['before'][0]:.1f} ms, p99 {document['before'][1]:.1f} ms. Each factor for "
+        f"{document['seconds']:g} s. Times in ms.\n\n"
+    )
+    stem.with_suffix(".md").write_text(head + table(floods) + "\n")
+    return stem
+
+
+def main() -> int:
+    options = parser().parse_args()
+    closed_loop.find_wrk()
+    processes.adopt_orphans()
+    where = machine.described()
+    ours = next(each for each in CONTENDERS if each.name == OURS)
+    model = options.model.resolve()
+    version = Repository(model.parent).open(model.name).path
+    with running(ours, version, Path(), PICTURES[0]) as server:
+        measurement.warm_up(server)
+        before = alone(server)
+        peak = measurement.closed_cell(server, PICTURES[0], "raw", CAPACITY_CLIENTS, PEAK_S).load.per_s
+        print(
+            f"peak {peak:.0f} images/s; one client p50 {before[0]:.1f} ms, p99 {before[1]:.1f} ms", flush=True
+        )
+        floods = [flood(server, factor, peak, options.seconds, where["cores"]) for factor in options.factors]
+    document = {
+        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "machine": where,
+        "seconds": options.seconds,
+        "peak_per_s": peak,
+        "before": before,
+        "floods": [asdict(each) for each in floods],
+    }
+    missed = {each.factor: each.misses(before[0]) for each in floods}
+    print(table(floods))
+    for factor, misses in missed.items():
+        print(f"{factor:g} times the peak: {'; '.join(misses) or 'every bar holds'}")
+    print(f"Written to {publish(document, floods, options.out, where)}.json and .md")
+    return int(any(missed.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,161 @@
+"""A run as a page to read: tables in Markdown and one plot."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import bars
+from contenders import OURS
+from measurement import CAPACITY_CLIENTS, Cell, Turn
+from pictures import PICTURES
+
+NOISE: Final = 1.05  # a difference below this is none
+_HEADS: Final = (
+    ("server", "engine", "body", "clients"),
+    ("images/s", "p50", "p90", "p99", "p99.9", "failed", "CPU ms per image"),
+)
+
+
+def page(document: dict[str, Any], run: bars.Run, judged: Sequence[bars.Bar], plot: str) -> str:
+    """All of it, in Markdown."""
+    parts = [
+        f"# Servers compared, {document['date']}",
+        _circumstances(document, run),
+        f"![Servers compared]({plot})",
+        "## Bars",
+        bars.table(judged),
+        "## Where this service loses",
+        losses(run),
+        "## Start and memory",
+        starts(run.turns),
+    ]
+    for picture in PICTURES:
+        cells = [(turn, cell) for turn in run.turns for cell in turn.cells if cell.picture == picture.name]
+        if cells:
+            parts += [f"## {picture.title}, closed loop", closed_table(cells)]
+    parts += ["## Open loop", open_table(run.turns), "## Settings", settings(run.turns)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _circumstances(document: dict[str, Any], run: bars.Run) -> str:
+    machine = document["machine"]
+    instructions = ", ".join(machine["instructions"])
+    return (
+        f"{machine['cores']} cores of {machine['processor']} ({instructions}), load average "
+        f"{machine['load_average']} before the run. Command: `{document['command']}`. The engine alone "
+        f"({document['engine']}) did {run.raw_per_s:.0f} images/s around this service's turn. Times are in "
+        "ms; memory that processes share counts once; processor time is that of all processes of a server."
+    )
+
+
+def closed_table(cells: Sequence[tuple[Turn, Cell]]) -> str:
+    rows = [
+        [turn.title, turn.engine, cell.body, str(cell.clients), *_numbers(cell)]
+        for turn, cell in sorted(cells, key=lambda each: (each[1].body, each[1].clients))
+        if cell.clients
+    ]
+    return markdown([*_HEADS[0], *_HEADS[1]], rows)
+
+
+def open_table(turns: Sequence[Turn]) -> str:
+    rows = [
+        [turn.title, turn.engine, f"{cell.rate:.0f}/s", "even" if cell.even else "random", *_numbers(cell)]
+        for turn in turns
+        for cell in turn.cells
+        if not cell.clients
+    ]
+    return markdown(["server", "engine", "rate", "arrivals", *_HEADS[1]], rows)
+
+
+def starts(turns: Sequence[Turn]) -> str:
+    rows = [
+        [turn.title, turn.engine, f"{turn.ready_s:.1f}", f"{turn.resident_mib:.0f}", f"{turn.raw_per_s:.0f}"]
+        if turn.cells
+        else [turn.title, turn.engine, turn.reason, "", ""]
+        for turn in turns
+    ]
+    heads = ["server", "engine", "ready after, s", "resident, MiB", "engine alone just before, images/s"]
+    return markdown(heads, rows)
+
+
+def settings(turns: Sequence[Turn]) -> str:
+    rows = [
+        [turn.title, turn.engine, f"`{assignments(turn.settings)}`" if turn.settings else "its defaults"]
+        for turn in turns
+    ]
+    return markdown(["server", "engine", "settings"], rows)
+
+
+def assignments(settings: Mapping[str, str]) -> str:
+    """As a shell takes them."""
+    return " ".join(f"{name}={value}" for name, value in settings.items())
+
+
+def losses(run: bars.Run) -> str:
+    """Every measurement in which a peer was better, by more than the noise of a run."""
+    ours = next((turn for turn in run.turns if turn.name == OURS), None)
+    lines = [line for turn in run.turns if turn is not ours and ours for line in _lost(ours, turn)]
+    return "\n".join(lines) if lines else "Nowhere in this run."
+
+
+def _lost(ours: Turn, theirs: Turn) -> list[str]:
+    lines = [line for cell in theirs.cells for line in _lost_cell(ours, theirs, cell)]
+    if theirs.cells and theirs.resident_mib * NOISE < ours.resident_mib:
+        memory = f"{theirs.resident_mib:.0f} MiB, {ours.resident_mib:.0f} here"
+        lines.append(f"- {theirs.title} ({theirs.engine}): {memory}")
+    return lines
+
+
+def _lost_cell(ours: Turn, theirs: Turn, cell: Cell) -> Iterator[str]:
+    mine = ours.cell(cell.picture, cell.clients, cell.body) if cell.clients else None
+    if mine is None:
+        return
+    where = f"- {theirs.title} ({theirs.engine}), {cell.picture}, {cell.body}, {cell.clients} clients"
+    if cell.load.per_s > NOISE * mine.load.per_s:
+        yield f"{where}: {cell.load.per_s:.0f} images/s, {mine.load.per_s:.0f} here"
+    here, there = mine.load.latency, cell.load.latency
+    if here and there and here.p99 > NOISE * there.p99:
+        yield f"{where}: p99 {there.p99:.1f} ms, {here.p99:.1f} here"
+
+
+def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _numbers(cell: Cell) -> list[str]:
+    latency = cell.load.latency
+    times = (latency.p50, latency.p90, latency.p99, latency.p999) if latency else ()
+    shown = [f"{time:.1f}" for time in times] or ["-"] * 4
+    return [f"{cell.load.per_s:.1f}", *shown, str(cell.load.failed), f"{cell.cpu_ms:.2f}"]
+
+
+def draw(run: bars.Run, path: Path) -> None:
+    """Four panels, a line for each server."""
+    from matplotlib import pyplot as plt
+
+    turns = [turn for turn in run.turns if turn.cell(bars.PICTURE, CAPACITY_CLIENTS)]
+    names = [f"{turn.title}\n{turn.engine}" for turn in turns]
+    crowd = [turn.cell(bars.PICTURE, CAPACITY_CLIENTS) for turn in turns]
+    alone = [turn.cell(bars.PICTURE, 1) for turn in turns]
+    panels = {
+        "32x32 PNG, 32 clients: images/s (more is better)": [
+            cell.load.per_s if cell else 0 for cell in crowd
+        ],
+        "32x32 PNG, 1 client: p50 in ms (less is better)": [
+            cell.load.latency.p50 if cell and cell.load.latency else 0 for cell in alone
+        ],
+        "Processor time per image, 32 clients, ms": [cell.cpu_ms if cell else 0 for cell in crowd],
+        "Resident memory, MiB": [turn.resident_mib for turn in turns],
+    }
+    figure, axes = plt.subplots(2, 2, figsize=(15, 9), layout="constrained")
+    for axis, (title, values) in zip(axes.flat, panels.items(), strict=True):
+        colours = ["#d1495b" if turn.name == OURS else "#30638e" for turn in turns]
+        shown = axis.barh(names, values, color=colours)
+        axis.bar_label(shown, fmt="%.1f", padding=3)
+        axis.margins(x=0.12)
+        axis.invert_yaxis()
+        axis.set_title(title)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

@@ -1,0 +1,100 @@
+"""The generator of fixed rates: it charges a server for everybody who would have waited."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from open_loop import NO_ANSWER, Generator, schedule
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+FULL = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+REQUEST = b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
+SECONDS = 0.05
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@given(
+    st.floats(min_value=1, max_value=500),
+    st.floats(min_value=0.1, max_value=5),
+    st.booleans(),
+    st.integers(0, 99),
+)
+def test_moments_ascend_within_the_time_and_repeat_with_the_seed(
+    rate: float, seconds: float, even: bool, seed: int
+) -> None:
+    moments = list(schedule(rate, seconds, even=even, seed=seed))
+    assert moments == sorted(moments)
+    assert all(0 < moment < seconds for moment in moments)
+    assert moments == list(schedule(rate, seconds, even=even, seed=seed))
+
+
+def test_both_kinds_of_moments_keep_the_rate() -> None:
+    even = list(schedule(100, 10, even=True))
+    assert even[:3] == pytest.approx([0.01, 0.02, 0.03])
+    assert len(even) in (999, 1000)
+    assert len(list(schedule(100, 100))) == pytest.approx(10_000, rel=0.05)
+
+
+@asynccontextmanager
+async def serving(serve: Serve) -> AsyncIterator[int]:
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+def answering(*answers: bytes, wait_s: float = 0.0) -> Serve:
+    """Each request on a connection gets the next of the answers, in pieces; then the connection ends."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for answer in answers:
+            await reader.readuntil(b"\r\n\r\n")
+            await asyncio.sleep(wait_s)
+            writer.write(answer[:20])
+            await writer.drain()
+            writer.write(answer[20:])
+        writer.close()
+
+    return serve
+
+
+async def generated(port: int, moments: list[float], max_connections: int = 10) -> dict[int, list[float]]:
+    generator = Generator(port, REQUEST, max_connections)
+    await generator.run(moments, grace_s=5)
+    return {status: sorted(seconds) for status, seconds in generator.seconds.items() if seconds}
+
+
+@pytest.mark.anyio
+async def test_requests_that_wait_for_a_connection_are_charged_from_when_they_were_due() -> None:
+    async with serving(answering(*[OK] * 4, wait_s=SECONDS)) as port:
+        seconds = await generated(port, [0.0] * 4, max_connections=1)
+    assert list(seconds) == [200]
+    assert all(took >= turn * SECONDS for turn, took in enumerate(seconds[200], start=1))
+
+
+@pytest.mark.anyio
+async def test_statuses_are_counted_and_closed_connections_opened_again() -> None:
+    async with serving(answering(CHUNKED, FULL)) as port:
+        seconds = await generated(port, [0.0] * 6, max_connections=1)
+    assert {status: len(each) for status, each in seconds.items()} == {200: 3, 503: 3}
+
+
+@pytest.mark.anyio
+async def test_a_connection_that_ends_without_an_answer_is_one_failed_request() -> None:
+    async with serving(answering(OK)) as port:
+        seconds = await generated(port, [0.0, 0.05, 0.1], max_connections=1)
+    assert sum(map(len, seconds.values())) == 3
+    assert len(seconds[200]) >= 1
+
+
+@pytest.mark.anyio
+async def test_nobody_listening_is_no_answer() -> None:
+    async with serving(answering()) as port:
+        pass
+    assert {status: len(each) for status, each in (await generated(port, [0.0, 0.01])).items()} == {
+        NO_ANSWER: 2
+    }
