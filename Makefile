@@ -48,8 +48,8 @@ fix: install ## correct what ruff can correct
 
 lock: install ## bring requirements/ up to pyproject.toml; newer versions of everything with ARGS=--upgrade
 	$(COMPILE) $(ARGS) pyproject.toml --output-file requirements/dev.txt --extra dev
-	$(COMPILE) $(ARGS) pyproject.toml --output-file requirements/tensorflow.txt --extra tensorflow --constraint requirements/dev.txt
-	$(COMPILE) $(ARGS) pyproject.toml --output-file requirements/serve.txt --constraint requirements/dev.txt
+	$(COMPILE) $(ARGS) pyproject.toml --output-file requirements/tensorflow.txt --extra tensorflow --extra grpc --constraint requirements/dev.txt
+	$(COMPILE) $(ARGS) pyproject.toml --output-file requirements/serve.txt --extra grpc --constraint requirements/dev.txt
 	for peer in $(PEERS); do \
 		grep -E '^($(SAME))==' requirements/dev.txt | tr -d '\\' | \
 		$(COMPILE) $(ARGS) "$$peer" --output-file "$${peer%.in}.txt" --constraint -; \

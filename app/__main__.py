@@ -6,6 +6,7 @@ traffic has time to notice; then it takes no more connections, finishes what it 
 """
 
 import argparse
+import asyncio
 import logging
 import signal
 import socket
@@ -20,7 +21,7 @@ from fastapi import FastAPI
 
 from app import http_protocol, logs
 from app.errors import SettingsError
-from app.main import CANNOT_START, create_app
+from app.main import CANNOT_START, create_app, stop_grpc
 from app.settings import PREFIX, Settings, add_options
 
 _LOG: Final = logging.getLogger("app")
@@ -46,6 +47,10 @@ class DrainServer(uvicorn.Server):
         if serving is not None:
             serving.drain()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """See `uvicorn.Server`; the port for gRPC closes at the same time."""
+        await asyncio.gather(stop_grpc(self._app), super().shutdown(sockets))
+
     async def on_tick(self, counter: int) -> bool:
         """See `uvicorn.Server`; called ten times a second."""
         if self._stop_at is not None and monotonic() >= self._stop_at:
@@ -67,6 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given.pop("command")
     try:
         settings = Settings.load(**given)
+        if settings.grpc_port:
+            # The library would share a port with another process without a word.
+            _listen(settings.host, settings.grpc_port, "grpc_port").close()
         listener = _listen(settings.host, settings.port)
     except SettingsError as error:
         print(error, file=sys.stderr)
@@ -113,27 +121,28 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, setting: str = "port") -> socket.socket:
     """A listening socket, so that a port in use is known before a model is loaded."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family)
     except OSError as error:
-        raise _cannot_listen(host, port, error) from error
+        raise _cannot_listen(host, port, setting, error) from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
-        raise _cannot_listen(host, port, error) from error
+        raise _cannot_listen(host, port, setting, error) from error
     return listener
 
 
-def _cannot_listen(host: str, port: int, error: OSError) -> SettingsError:
+def _cannot_listen(host: str, port: int, setting: str, error: OSError) -> SettingsError:
+    option = setting.replace("_", "-")
     return SettingsError(
-        f"Cannot listen on {host} port {port}: {error.strerror}. Choose another with --host and --port "
-        f"({PREFIX}HOST and {PREFIX}PORT), or stop what uses it."
+        f"Cannot listen on {host} port {port}: {error.strerror}. Choose another with --host and --{option} "
+        f"({PREFIX}HOST and {PREFIX}{setting.upper()}), or stop what uses it."
     )
 
 

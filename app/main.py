@@ -40,7 +40,7 @@ from app.explanation import Explainer
 from app.loading import Choose
 from app.metrics import Metrics
 from app.serving import Serving
-from app.settings import Settings
+from app.settings import PREFIX, Settings
 
 CANNOT_START: Final = 2
 _LOG: Final = logging.getLogger(__name__)
@@ -102,7 +102,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     decoder = app.state.decoder = Decoder.configured(settings, app.state.metrics)
     app.state.explainer = Explainer(decoder, settings.queue_explanations)
     metrics.watch(app.state.metrics, serving, decoder)
-    starting = asyncio.create_task(_start(serving))
+    app.state.grpc = None
+    starting = asyncio.create_task(_start(app))
     try:
         yield
     except asyncio.CancelledError:
@@ -111,19 +112,41 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         starting.cancel()
         with suppress(asyncio.CancelledError, SystemExit):
             await starting
+        await stop_grpc(app)
         decoder.close()
         await serving.close()
 
 
-async def _start(serving: Serving) -> None:
+async def stop_grpc(app: FastAPI) -> None:
+    """Takes no more calls, and waits for those that there are, if there is a port for gRPC."""
+    if app.state.grpc is not None:
+        await app.state.grpc.stop(app.state.settings.shutdown_timeout_s)
+
+
+async def _start(app: FastAPI) -> None:
     """Loads the model while the probes answer already; without a model there is nothing to stay for."""
     try:
-        await serving.start()
+        if app.state.settings.grpc_port:
+            app.state.grpc = await _start_grpc(app)
+        await app.state.serving.start()
     except ServiceError as error:
         _LOG.critical("%s", error)
         _LOG.debug("This is where it came from:", exc_info=error)
         raise SystemExit(CANNOT_START) from error
-    serving.watch()
+    app.state.serving.watch()
+
+
+async def _start_grpc(app: FastAPI) -> Any:
+    try:
+        from app.api import grpc_call, grpc_server, oip_grpc
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"{PREFIX}GRPC_PORT is set, but the package {error.name} is not installed. Install "
+            "'image-classification-service[grpc]', or set it to 0."
+        ) from error
+    state = app.state
+    service = oip_grpc.InferenceService(state.serving, state.decoder, state.settings)
+    return await grpc_server.start(service, grpc_call.Calls(state.settings, state.metrics, state.gate))
 
 
 def __getattr__(name: str) -> Any:

@@ -32,6 +32,10 @@ class Settings(BaseSettings):
         "127.0.0.1"
     )
     port: Annotated[int, Field(ge=0, le=65535, description="TCP port to listen on; 0 for a free one")] = 8000
+    grpc_port: Annotated[
+        int,
+        Field(ge=0, le=65535, description="TCP port for Open Inference Protocol over gRPC; 0 for none"),
+    ] = 0
     log_level: Annotated[
         Literal["critical", "error", "warning", "info", "debug"],
         Field(description="least severe lines that are logged"),

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import uvicorn
 from fakes import CARD, MODEL, SHARPNESS, FakeEngine, publish, publish_calibrated, publish_fake
+from fastapi import FastAPI
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -66,26 +67,36 @@ def settings(repository: Repository) -> Settings:
     return Settings(model_root=repository.root, model_name=MODEL)
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
 @contextmanager
-def serve(settings: Settings, engine: FakeEngine) -> Iterator[httpx.Client]:
-    """The whole application behind a real socket, in a thread, with a fake engine in it; ready."""
+def reachable(app: FastAPI) -> Iterator[httpx.Client]:
+    """An application behind a real socket, in a thread; it may still be loading its model."""
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        create_app(settings, lambda *_: engine), log_config=None, ws="none", lifespan="on"
-    )
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="none", lifespan="on"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         # It is plain HTTP, and reading the system's certificates would take longer than most tests.
         with httpx.Client(base_url=url, timeout=20, verify=False) as client:
-            while client.get("/readyz").status_code != 200:
-                time.sleep(0.01)
             yield client
     finally:
         server.should_exit = True
         thread.join()
+
+
+@contextmanager
+def serve(settings: Settings, engine: FakeEngine) -> Iterator[httpx.Client]:
+    """The whole application with a fake engine in it, ready."""
+    with reachable(create_app(settings, lambda *_: engine)) as client:
+        while client.get("/readyz").status_code != 200:
+            time.sleep(0.01)
+        yield client
 
 
 @pytest.fixture

@@ -40,8 +40,8 @@ OPEN_TO_TRAINING = {
     "app.manifest",
     "app.repository",
 }
-WEB_PACKAGES = {"fastapi", "http", "httptools", "starlette", "uvicorn"}
-HEAVY_PACKAGES = {"keras", "matplotlib", "nncf", "openvino", "tensorflow"}
+WEB_PACKAGES = {"fastapi", "google", "grpc", "http", "httptools", "starlette", "uvicorn"}
+HEAVY_PACKAGES = {"grpc", "keras", "matplotlib", "nncf", "openvino", "tensorflow"}
 
 
 def sources(*folders: str) -> list[Path]:

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import httpx2 as httpx
 import pytest
-from conftest import Encode
+from conftest import Encode, free_port
 from slow_service import PICTURES_PER_BATCH, SECONDS_PER_BATCH
-from test_service import environment, free_port
+from test_service import environment
 
 from app.repository import Repository
 

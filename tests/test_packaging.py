@@ -18,10 +18,10 @@ from app.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-EVERY_EXTRA = ("tensorflow", "training", "heif", "parquet", "dev")
-LOCKS: dict[str, tuple[str, ...]] = {"serve": (), "tensorflow": ("tensorflow",), "dev": EVERY_EXTRA}
+EVERY_EXTRA = ("tensorflow", "training", "grpc", "heif", "parquet", "dev")
+LOCKS = {"serve": ("grpc",), "tensorflow": ("tensorflow", "grpc"), "dev": EVERY_EXTRA}
 USERS = {
-    "app": ("tensorflow", "heif", "parquet"),
+    "app": ("tensorflow", "grpc", "heif", "parquet"),
     "training": ("tensorflow", "training", "parquet"),
     "tests": EVERY_EXTRA,
 }

@@ -1,5 +1,6 @@
 """The service as a user starts it: a process of its own, a real engine, pictures over HTTP."""
 
+import base64
 import os
 import re
 import signal
@@ -10,13 +11,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2 as httpx
+import numpy as np
 import pytest
-from conftest import Encode
+import tritonclient.grpc as triton_grpc
+import tritonclient.http as triton_http
+from conftest import Encode, free_port
 from fakes import MODEL
+from numpy.typing import NDArray
 
+from app import imaging
 from app.repository import Repository, Version
+from app.settings import PREFIX
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = "resnet18-cifar10"
@@ -35,10 +43,12 @@ def environment(**settings: object) -> dict[str, str]:
 class Service:
     """A running `python -m app`."""
 
-    def __init__(self, port: int, process: subprocess.Popen[str], log: Path) -> None:
+    def __init__(self, port: int, grpc_port: int, process: subprocess.Popen[str], log: Path) -> None:
+        self.address = f"127.0.0.1:{port}"
+        self.grpc_address = f"127.0.0.1:{grpc_port}"
         self.process = process
         self.log = log
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20, verify=False)
+        self.client = httpx.Client(base_url=f"http://{self.address}", timeout=20, verify=False)
 
     def wait_until_ready(self) -> None:
         deadline = time.monotonic() + READY_WITHIN_S
@@ -52,24 +62,18 @@ class Service:
         pytest.fail(f"not ready within {READY_WITHIN_S} s:\n{self.log.read_text()}")
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
 @contextmanager
 def running(log: Path, *command: str, **settings: object) -> Iterator[Service]:
-    port = free_port()
+    port, grpc_port = free_port(), free_port()
     with log.open("w") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-m", *command, "--port", str(port)],
+            [sys.executable, "-m", *command, "--port", str(port), "--grpc-port", str(grpc_port)],
             stdout=stream,
             stderr=stream,
             env=environment(**settings),
             text=True,
         )
-    service = Service(port, process, log)
+    service = Service(port, grpc_port, process, log)
     try:
         yield service
     finally:
@@ -134,6 +138,8 @@ def test_after_sigterm_it_says_so_goes_on_answering_and_exits_with_0(
 ) -> None:
     service.wait_until_ready()
     picture = {"file": encode("red")}
+    peer = triton_grpc.InferenceServerClient(service.grpc_address)
+    assert peer.is_server_ready()
     service.process.send_signal(signal.SIGTERM)
     began, refused_at, answered = time.monotonic(), None, 0
     while service.process.poll() is None and time.monotonic() - began < 60:
@@ -143,8 +149,12 @@ def test_after_sigterm_it_says_so_goes_on_answering_and_exits_with_0(
                 refused_at = refused_at or time.monotonic() - began
                 assert service.client.post("/predict", files=picture).status_code == 200
                 answered += 1
+            if answered == 1:
+                assert not peer.is_server_ready()
+                assert peer.infer(MODEL, [files_input(triton_grpc, encode("red"))])
         except httpx.TransportError:
             time.sleep(0.05)
+    peer.close()
     assert service.process.wait(timeout=30) == 0
     assert refused_at is not None
     assert answered >= 1
@@ -154,10 +164,10 @@ def test_after_sigterm_it_says_so_goes_on_answering_and_exits_with_0(
 # Starts that fail
 
 
-def fails_to_start(*command: str, **settings: object) -> str:
+def fails_to_start(*command: str, switch: str = "-m", **settings: object) -> str:
     """Runs until it gives up; the one line that it says."""
     failed = subprocess.run(
-        [sys.executable, "-m", *command],
+        [sys.executable, switch, *command],
         check=False,
         capture_output=True,
         text=True,
@@ -190,7 +200,18 @@ def test_a_port_in_use_is_one_sentence() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         said = fails_to_start("app", "--port", str(port))
+        other = fails_to_start("app", "--port", str(free_port()), "--grpc-port", str(port))
     assert said.startswith(f"Cannot listen on 127.0.0.1 port {port}: Address already in use.")
+    assert f"Choose another with --host and --port ({PREFIX}HOST and {PREFIX}PORT)" in said
+    assert other == said.replace("--port", "--grpc-port").replace(f"{PREFIX}PORT", f"{PREFIX}GRPC_PORT")
+
+
+def test_a_port_for_grpc_without_its_package_is_one_sentence(repository: Repository) -> None:
+    program = "import sys; sys.modules['grpc'] = None; from app.__main__ import main; sys.exit(main())"
+    options = ["--port", str(free_port()), "--grpc-port", str(free_port())]
+    said = fails_to_start(program, *options, switch="-c", model_root=repository.root, model_name=MODEL)
+    assert len(said.splitlines()) == 1
+    assert f"{PREFIX}GRPC_PORT is set, but the package grpc is not installed. Install 'image-" in said
 
 
 @pytest.mark.parametrize("command", [["app"], ["uvicorn", "app.main:app"]], ids=["python -m app", "uvicorn"])
@@ -230,3 +251,52 @@ def test_the_model_that_ships_answers_the_photographs_that_ship(
     assert sum(body["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     # Some of them show none of the ten classes.
     assert body["label"] == photograph.stem or photograph.stem not in body["probabilities"], body
+
+
+def files_input(library: Any, *files: bytes) -> Any:
+    """Files for a module of tritonclient, in the form that it sends unless told otherwise."""
+    tensor = library.InferInput("image_bytes", [len(files)], "BYTES")
+    tensor.set_data_from_numpy(np.array(files, dtype=object))
+    return tensor
+
+
+def pixels_input(library: Any, pixels: NDArray[np.uint8]) -> Any:
+    tensor = library.InferInput("images", list(pixels.shape), "UINT8")
+    tensor.set_data_from_numpy(pixels)
+    return tensor
+
+
+def answers(service: Service, file: bytes) -> Iterator[tuple[str, Any]]:
+    """The probabilities of one picture, by every way that there is to ask for them."""
+    text, pixels = base64.b64encode(file).decode(), imaging.decode(file).pixels[np.newaxis]
+    octets = {"Content-Type": "application/octet-stream"}
+
+    def posted(path: str, **body: Any) -> Any:
+        answer = service.client.post(path.replace("MODEL", f"models/{SHIPPED}"), **body)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def tensor(**tensor: Any) -> Any:
+        return posted("/v2/MODEL/infer", json={"inputs": [tensor]})["outputs"][0]["data"]
+
+    yield "predict", list(posted("/predict", content=file, headers=octets)["probabilities"].values())
+    batch = posted("/predict/batch", files={"file": file})["results"][0]
+    yield "batch", list(batch["probabilities"].values())
+    for instance in ({"b64": text}, pixels[0].tolist()):
+        yield "v1", posted("/v1/MODEL:predict", json={"instances": [instance]})["predictions"][0]
+        yield "v1 column", posted("/v1/MODEL:predict", json={"inputs": [instance]})["outputs"][0]
+    examples = posted("/v1/MODEL:classify", json={"examples": [{"image_bytes": {"b64": text}}]})
+    yield "v1 classify", [probability for _, probability in examples["results"][0]]
+    yield "v2", tensor(name="image_bytes", datatype="BYTES", shape=[1], data=[text])
+    yield "v2 pixels", tensor(name="images", datatype="UINT8", shape=[1, 32, 32, 3], data=pixels.tolist())
+    for library, address in ((triton_http, service.address), (triton_grpc, service.grpc_address)):
+        with library.InferenceServerClient(address) as client:
+            for given in (files_input(library, file), pixels_input(library, pixels)):
+                yield library.__name__, client.infer(SHIPPED, [given]).as_numpy("probabilities")[0]
+
+
+@pytest.mark.parametrize("photograph", sorted((ROOT / "examples").glob("*.jpg")), ids=lambda path: path.stem)
+def test_every_way_in_gives_the_same_probabilities(shipped_service: Service, photograph: Path) -> None:
+    (_, first), *others = answers(shipped_service, photograph.read_bytes())
+    assert len(others) == 12
+    assert [name for name, found in others if not np.array_equal(np.float32(found), np.float32(first))] == []

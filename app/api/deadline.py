@@ -40,6 +40,10 @@ def timeout_s(request: Request, settings: Settings) -> float:
     return min(int(given) / 1000, settings.request_timeout_s)
 
 
+def too_late(limit_s: float) -> DeadlineError:
+    return DeadlineError(f"There was no answer within {limit_s:g} s.", limit=limit_s)
+
+
 class deadline:  # noqa: N801
     """Gives up what is awaited inside when the time is over or the caller leaves; the body has been read.
 
@@ -72,8 +76,7 @@ class deadline:  # noqa: N801
         except TimeoutError as error:
             if self._left:
                 raise ClientDisconnect from error
-            limit = self._seconds
-            raise DeadlineError(f"There was no answer within {limit:g} s.", limit=limit) from error
+            raise too_late(self._seconds) from error
 
     def _watch(self) -> None:
         self._patience.reschedule(self._over_at)

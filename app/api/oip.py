@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -27,7 +27,6 @@ from app.errors import (
     UnsupportedOperationError,
     VersionNotFoundError,
 )
-from app.manifest import Manifest
 from app.model import Model, State
 from app.repository import Repository
 from app.residents import Status
@@ -75,18 +74,16 @@ async def model_ready(request: Request, serving: Serving) -> dict[str, Any]:
 
 async def metadata(request: Request, serving: Serving) -> dict[str, Any]:
     """Names, types and shapes of what goes in and comes out; a request gives exactly one of the inputs."""
-    model = _asked(request, serving)
-    versions = sorted(serving.versions(model.manifest.name).residents.ready)
-    return described(model.manifest, model.engine.name, versions)
+    return described(_asked(request, serving), serving)
 
 
-def described(manifest: Manifest, engine: str, versions: Sequence[int] = ()) -> dict[str, Any]:
-    """The metadata of a version; `versions` of the same model are in memory, this one if none is given."""
-    size = manifest.input
+def described(model: Model, serving: Serving) -> dict[str, Any]:
+    """The metadata of a version, with the numbers of those of the same model that are in memory too."""
+    manifest, size = model.manifest, model.manifest.input
     return {
         "name": manifest.name,
-        "versions": [str(number) for number in versions or (manifest.version,)],
-        "platform": _PLATFORMS.get(engine, engine),
+        "versions": [str(number) for number in sorted(serving.versions(manifest.name).residents.ready)],
+        "platform": _PLATFORMS.get(model.engine.name, model.engine.name),
         "inputs": [
             _tensor(ENCODED, "BYTES"),
             _tensor(PIXELS, "UINT8", size.height, size.width, size.channels),
@@ -115,16 +112,19 @@ async def index(request: Request, serving: Serving, settings: Settings) -> Respo
     """Every published version, and what it is doing."""
     data = await body.read(request, settings.body_timeout_s)
     only_ready = await body.parsed(request, data, settings, _only_ready)
+    listed = await versions(serving, settings, only_ready=only_ready)
+    return Response(json.dumps(listed), media_type="application/json")
+
+
+async def versions(serving: Serving, settings: Settings, *, only_ready: bool) -> list[dict[str, str]]:
+    """Name, version, state and reason of each."""
     published = await asyncio.to_thread(Repository(settings.model_root).names)
     listed = [
         _listed(name, number, *status)
         for name in sorted({*published, *serving.models})
         for number, status in (await _statuses(name, serving, settings)).items()
     ]
-    return Response(
-        json.dumps([entry for entry in listed if entry["state"] == "READY" or not only_ready]),
-        media_type="application/json",
-    )
+    return [entry for entry in listed if entry["state"] == "READY" or not only_ready]
 
 
 async def load(request: Request, serving: Serving, settings: Settings) -> Response:

@@ -44,8 +44,8 @@ STATUS: Final[Mapping[type[ServiceError], HTTPStatus]] = {
     errors.DeadlineError: HTTPStatus.GATEWAY_TIMEOUT,
 }
 _REQUEST_ID_EXAMPLE: Final = "6f1c2a9be2d84f7d9a55c4d0a7a1e3b2"
-_CLIENT_LEFT: Final = "client_disconnected"
-_CLIENT_LEFT_STATUS: Final = 499
+CLIENT_LEFT: Final = "client_disconnected"
+CLIENT_LEFT_STATUS: Final = 499
 # After these the rest of the body is not worth reading.
 _CLOSING: Final = (errors.BodyTooLargeError, errors.BodyTimeoutError)
 
@@ -94,6 +94,11 @@ def of(error: ServiceError, request_id: str) -> Problem:
     return describe(error.code, status_of(error), str(error), request_id, **_extensions(error))
 
 
+def fault() -> ServiceError:
+    """What a client is told of an exception that is not ours: nothing of what it says."""
+    return ServiceError("The service made a mistake; its log has more under the request id.")
+
+
 def bare(error: ServiceError, request_id: str) -> tuple[int, bytes]:
     """Status and body of the answer to a request that is too broken to have a path."""
     problem = of(error, request_id)
@@ -115,8 +120,8 @@ def response(error: ServiceError, request: Request) -> Response:
 
 def to_nobody(request: Request) -> Response:
     """The answer when the client has left; the status is what proxies write into their logs for this."""
-    request.state.problem_code = _CLIENT_LEFT
-    return Response(status_code=_CLIENT_LEFT_STATUS)
+    request.state.problem_code = CLIENT_LEFT
+    return Response(status_code=CLIENT_LEFT_STATUS)
 
 
 def documented(*examples: ServiceError) -> dict[int | str, dict[str, Any]]:
@@ -180,8 +185,7 @@ async def _on_disconnect(request: Request, _error: Exception) -> Response:
 
 
 async def _on_fault(request: Request, _error: Exception) -> Response:
-    fault = ServiceError("The service made a mistake; its log has more under the request id.")
-    answer = response(fault, request)
+    answer = response(fault(), request)
     answer.headers["X-Request-ID"] = request_id_of(request)  # this answer passes no middleware any more
     return answer
 

@@ -14,6 +14,16 @@ _DIGITS: Final = 32
 _AT_ONCE: Final = 256  # asking the system for randomness takes longer than all else that is done here
 
 
+class Names:
+    """Names for requests: their callers', if these are plain words, new ones otherwise."""
+
+    def __init__(self) -> None:
+        self._made = _made()
+
+    def of(self, given: str) -> str:
+        return given if _ACCEPTABLE.fullmatch(given) else next(self._made)
+
+
 def _made() -> Iterator[str]:
     while True:
         digits = secrets.token_hex(_AT_ONCE * _DIGITS // 2)
@@ -25,14 +35,14 @@ class RequestId:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._made = _made()
+        self._names = Names()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         given = next((value for name, value in scope["headers"] if name == _NAME), b"").decode("latin-1")
-        request_id = given if _ACCEPTABLE.fullmatch(given) else next(self._made)
+        request_id = self._names.of(given)
         scope.setdefault("state", {})["request_id"] = request_id
 
         async def named(message: Message) -> None:

@@ -1,0 +1,65 @@
+"""The port for gRPC. Only what is asked for it imports this, since the package grpcio need not be there."""
+
+import logging
+from typing import Any, Final
+
+import grpc.aio
+
+from app.api.grpc_call import Calls, Method
+from app.api.oip_grpc import INFER, InferenceService
+from app.api.oip_messages import SERVICE, message
+from app.errors import SettingsError
+from app.settings import PREFIX, Settings
+
+_LOG: Final = logging.getLogger("app")
+_REFUSED_AT_ONCE: Final = 100
+_PROBES: Final = frozenset({"ServerLive", "ServerReady", "ModelReady"})
+
+
+async def start(service: InferenceService, calls: Calls) -> Any:
+    """A `grpc.aio.Server` in this event loop that takes calls.
+
+    Raises:
+        SettingsError: its port cannot be listened on.
+    """
+    settings = service.settings
+    server = grpc.aio.server(options=_options(settings))
+    handlers = {name: calls.handler(_method(name, service, calls)) for name in service.methods}
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, handlers)])
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    try:
+        server.add_insecure_port(f"{host}:{settings.grpc_port}")
+    except RuntimeError as error:
+        raise SettingsError(
+            f"Cannot listen for gRPC on {host} port {settings.grpc_port}. Choose another with --grpc-port "
+            f"({PREFIX}GRPC_PORT), or stop what uses it."
+        ) from error
+    await server.start()
+    _LOG.info("Listening for gRPC on %s:%d.", host, settings.grpc_port)
+    return server
+
+
+def _method(name: str, service: InferenceService, calls: Calls) -> Method:
+    def admits() -> None:
+        calls.gate.check(service.serving.live, service.decoder)
+
+    return Method(
+        path=f"/{SERVICE}/{name}",
+        request=message(f"{name}Request"),
+        answer=service.methods[name],
+        admits=admits if name == INFER else None,
+        quiet=name in _PROBES,
+    )
+
+
+def _options(settings: Settings) -> list[tuple[str, int]]:
+    header_timeout_ms = round(1000 * settings.header_timeout_s)
+    return [
+        ("grpc.max_receive_message_length", settings.max_body_bytes),  # unpacked, if it was compressed
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_metadata_size", settings.max_header_bytes),
+        ("grpc.absolute_max_metadata_size", settings.max_header_bytes),
+        ("grpc.server_handshake_timeout_ms", header_timeout_ms),
+        # Of one client: more of them would wait in its library, and it would not hear that they are refused.
+        ("grpc.max_concurrent_streams", settings.max_requests_in_flight + _REFUSED_AT_ONCE),
+    ]
