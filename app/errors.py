@@ -9,6 +9,7 @@
     │   ├── DeploymentError
     │   ├── ManifestError
     │   ├── DamagedVersionError
+    │   ├── GraphError
     │   ├── GoldenError
     │   ├── PublishError
     │   └── EngineError
@@ -93,6 +94,10 @@ class ManifestError(ModelError):
 
 class DamagedVersionError(ModelError):
     code = "damaged_version"
+
+
+class GraphError(ModelError):
+    code = "invalid_graph"
 
 
 class GoldenError(ModelError):

@@ -11,9 +11,16 @@ from typing import Final
 
 import numpy as np
 
-from app import engines, golden
+from app import engines, golden, graph
 from app.engines import Engine
-from app.errors import EngineError, EngineUnavailableError, GoldenError, ModelError, ServiceError
+from app.errors import (
+    DamagedVersionError,
+    EngineError,
+    EngineUnavailableError,
+    GoldenError,
+    ModelError,
+    ServiceError,
+)
 from app.manifest import GOLDEN_NAME
 from app.metrics import Metrics
 from app.model import Model, check
@@ -55,7 +62,11 @@ class Loader:
 
     def _load(self, name: str, number: int) -> Model:
         settings, began = self._settings, perf_counter()
-        version = self.repository.open(name, number)
+        try:
+            version = self.repository.open(name, number)
+            graph.check(version.path)
+        except OSError as error:
+            raise DamagedVersionError(f"{name} version {number} cannot be read: {error.strerror}.") from error
         engine, fallback = self._proven_engine(version)
         took_s = perf_counter() - began
         _LOG.info("%s is loaded on %s (%s) after %.1f s.", version, engine.name, engine.precision, took_s)
@@ -113,7 +124,13 @@ def _prove(engine: Engine, version: Version) -> None:
             f"{version} states no tolerance for the precision {engine.precision}, so it cannot be proven on "
             f"the engine {engine.name}. Publish it again with one, or choose another engine."
         )
-    recorded = golden.read(version.path / GOLDEN_NAME)
+    recorded, shape = golden.read(version.path / GOLDEN_NAME), version.manifest.input
+    stated = (shape.height, shape.width, shape.channels)
+    if recorded.pixels.shape[1:] != stated:
+        raise GoldenError(
+            f"{version} takes pictures of {list(stated)} by its manifest, and its golden pictures have "
+            f"{list(recorded.pixels.shape[1:])}. Publish it again."
+        )
     golden.replay(recorded, engine, tolerance)
     check(engine.predict(recorded.pixels), (len(recorded.files), len(version.manifest.class_names)))
 
