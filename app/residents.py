@@ -41,6 +41,7 @@ class Residents:
         self._failures: dict[int, _Failure] = {}
         self._draining: dict[asyncio.Task[None], int] = {}
         self._loading: int | None = None
+        self._untold: list[tuple[int, ServiceError]] = []
 
     @property
     def ready(self) -> Mapping[int, Model]:
@@ -102,7 +103,7 @@ class Residents:
         try:
             self._ready[number] = await self._loader.load(self._name, number)
         except ServiceError as error:
-            _LOG.error("%s version %d does not serve: %s", self._name, number, error)
+            self._untold.append((number, error))
             self._failures[number] = _Failure(error, files)
             return False
         finally:
@@ -126,6 +127,13 @@ class Residents:
         """Versions that failed and whose files are others now. Reads the disk: not for the event loop."""
         failures = list(self._failures.items())
         return [number for number, failure in failures if self._fingerprint(number) != failure.files]
+
+    def tell(self, but: ServiceError | None = None) -> None:
+        """Logs what failed since this was last asked for, but not what somebody else will tell."""
+        for number, error in self._untold:
+            if error is not but:
+                _LOG.error("%s version %d does not serve: %s", self._name, number, error)
+        self._untold.clear()
 
     def failure(self) -> ServiceError | None:
         """Why the newest of those that failed did."""

@@ -105,7 +105,10 @@ class Serving:
         await self._find_others()
         for versions in list(self._models.values())[1:]:
             self._reason = f"The model {versions.name} is being loaded."
-            await versions.follow()
+            try:
+                await versions.start()
+            except ServiceError as error:
+                _LOG.error("%s", error)
         if self._state is State.LOADING:
             self._state, self._reason = State.READY, ""
 
@@ -116,10 +119,7 @@ class Serving:
 
     async def follow(self) -> None:
         """Looks at the folders once. Nothing that is wrong there stops what answers, or ends this."""
-        try:
-            await self._find_others()
-        except OSError as error:
-            _LOG.error("Cannot look for models in %s: %s.", self._settings.model_root, error.strerror)
+        await self._find_others()
         for versions in list(self._models.values()):
             try:
                 await versions.follow()
@@ -171,7 +171,11 @@ class Serving:
         """Models that the settings name; with all, those that have been published meanwhile too."""
         named = (self._settings.models or "").split(",")
         if named == [ALL_MODELS]:
-            named = await asyncio.to_thread(self._loader.repository.names)
+            try:
+                named = await asyncio.to_thread(self._loader.repository.names)
+            except OSError as error:
+                _LOG.error("Cannot look for models in %s: %s.", self._settings.model_root, error.strerror)
+                return
         for name in filter(None, map(str.strip, named)):
             self._add(name)
 

@@ -18,6 +18,7 @@ from app.errors import (
     LabelNotFoundError,
     ModelNotFoundError,
     NotReadyError,
+    ServiceError,
 )
 from app.loading import Loader
 from app.manifest import Manifest
@@ -130,15 +131,20 @@ class Versions:
         Raises:
             ModelError: no version can answer.
         """
-        await self.follow()
-        if self.problem:
-            raise DeploymentError(self.problem)
-        await self.complain()
+        async with self.changing():
+            await self._arrange()
+        try:
+            await self.complain()
+        except ServiceError as error:
+            self.residents.tell(but=error)
+            raise
+        self.residents.tell()
 
     async def follow(self) -> None:
         """Brings memory in line with the folder; what fails is told in the log and by `known`."""
         async with self.changing():
             await self._arrange()
+        self.residents.tell()
 
     @asynccontextmanager
     async def changing(self) -> AsyncIterator[None]:
@@ -185,7 +191,8 @@ class Versions:
             self.problem, self.persisted = "", True
         except DeploymentError as error:
             self.problem = str(error)
-            _LOG.error("%s What was decided before holds until it is put right.", error)
+            if self._has_started:
+                _LOG.error("%s What was decided before holds until it is put right.", error)
 
     def _read(self) -> tuple[Fingerprint, list[int], list[int]]:
         published = self._repository.versions(self.name)
@@ -232,11 +239,13 @@ class Versions:
         self._labels = {name: number for name, number in pointing.items() if number in ready and number}
 
     async def complain(self) -> None:
-        """Does nothing if a version is live, or none should be.
+        """Does nothing if a version is live, or none should be, and what was decided can be read.
 
         Raises:
             ModelError: this is why none is.
         """
+        if self.problem:
+            raise DeploymentError(self.problem)
         if not self.decisions.serve or self._live is not None:
             return
         error = self.residents.failure()

@@ -37,6 +37,7 @@ OPEN_TO_TRAINING = {
     "app.engines",
     "app.errors",
     "app.golden",
+    "app.graph",
     "app.imaging",
     "app.manifest",
     "app.repository",

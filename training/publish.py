@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from app import golden
+from app import golden, graph
 from app.engines import AUTO, choose
 from app.manifest import GOLDEN_NAME, Calibration, Card, Input
 from app.repository import Repository, Version
@@ -56,6 +56,7 @@ def publish(
 
     Raises:
         PublishError: the folder cannot be written; no half version stays behind.
+        GraphError: the network holds an operation that no service would load.
     """
     split = provenance.split
     with repository.staging(name) as staging:
@@ -64,6 +65,7 @@ def publish(
         recorded = golden.record(choose("tensorflow", staging.path), size=network.input_shape[1:3])
         golden.write(recorded, staging.path / GOLDEN_NAME)
         precisions = derive(staging.path, recorded, hold_out(split.for_choices()), report)
+        graph.check(staging.path)
         calibration = _calibration(staging.path, served.temperature, split)
         # From here on nothing is chosen any more, so the test pictures may be looked at.
         assessment = assess(staging.path, calibration, provenance.data, report)
