@@ -178,7 +178,7 @@ async def test_labels_follow_the_call_and_point_only_to_what_is_ready(
     publish_fake(repository)
     picture = {"instances": [{"b64": base64.b64encode(encode()).decode()}]}
     canary, of_canary = f"/models/{MODEL}/labels/canary", f"/v1/models/{MODEL}/labels/canary"
-    async with managed(settings) as (_, client):
+    async with managed(settings) as (app, client):
         answer = await client.put(canary, json={"version": 1})
         assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
         assert f"POST /models/{MODEL}/versions/1/load" in answer.json()["detail"]
@@ -198,6 +198,7 @@ async def test_labels_follow_the_call_and_point_only_to_what_is_ready(
         (await client.delete(canary)).raise_for_status()
         assert (await client.delete(canary)).json()["code"] == "label_not_found"
         (await client.post(f"/models/{MODEL}/versions/1/unload")).raise_for_status()
+        await until(lambda: app.state.serving.versions(MODEL).known()[1].state is State.AVAILABLE)
         assert (await client.post(f"/v2/models/{MODEL}/versions/1/infer")).status_code == 404
 
 
