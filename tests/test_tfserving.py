@@ -113,6 +113,16 @@ def test_more_files_than_are_decoded_at_once_are_answered_in_order(
     assert [int(np.argmax(row)) for row in rows] == [index % 3 for index in range(20)]
 
 
+def test_version_0_is_the_live_one_as_the_clients_of_openvino_call_it(
+    client: httpx.Client, encode: Encode
+) -> None:
+    zero = f"/v1/models/{MODEL}/versions/0"
+    rows = ask(client, {"inputs": {"image_bytes": [b64(encode("blue"))]}}, f"{zero}:predict")["outputs"]
+    assert np.argmax(rows[0]) == 2
+    assert client.get(zero).json() == client.get(f"/v1/models/{MODEL}").json()
+    assert client.get(f"{zero}/metadata").json() == client.get(f"/v1/models/{MODEL}/metadata").json()
+
+
 def test_several_outputs_come_as_objects(client: httpx.Client) -> None:
     images = random_pixels(2)
     expected = strongest_colour(images)

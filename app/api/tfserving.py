@@ -110,11 +110,14 @@ async def _answered(
 
 
 def _reference(request: Request) -> tuple[str, int | None, str | None]:
-    """The model's name, and the version or the label, if one is named."""
+    """The model's name, and the version or the label, if one is named.
+
+    The clients of OpenVINO Model Server, which has this interface too, say version 0 for the live one.
+    """
     name, version = request.path_params["name"], request.path_params.get("version")
     if version is not None and (len(version) > _SHOWN or int(version) > _LARGEST_VERSION):
         raise ProtocolError(f"Failed to convert version: {version[:_SHOWN]} to numeric.")
-    return name, None if version is None else int(version), request.path_params.get("label")
+    return name, None if version is None else int(version) or None, request.path_params.get("label")
 
 
 def _model(request: Request, serving: Serving) -> Model:

@@ -29,7 +29,8 @@ def reference(scope: Scope) -> Reference | None:
     if "models" not in named:
         return None
     version = named.get("versions")
-    return Reference(named["models"], None if version is None else int(version[:20]), named.get("labels"))
+    number = None if version is None else int(version[:20]) or None
+    return Reference(named["models"], number, named.get("labels"))
 
 
 def template(scope: Scope) -> str | None:
