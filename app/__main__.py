@@ -6,56 +6,19 @@ traffic has time to notice; then it takes no more connections, finishes what it 
 """
 
 import argparse
-import asyncio
 import logging
-import signal
+import logging.config
 import socket
 import sys
 from collections.abc import Sequence
-from time import monotonic
-from types import FrameType
 from typing import Final
 
-import uvicorn
-from fastapi import FastAPI
-
-from app import http_protocol, logs
-from app.errors import SettingsError
-from app.main import CANNOT_START, create_app, stop_grpc
+from app import logs, supervisor
+from app.errors import CANNOT_START, SettingsError
 from app.settings import PREFIX, Settings, add_options
 
 _LOG: Final = logging.getLogger("app")
 _BACKLOG: Final = 2048
-
-
-class DrainServer(uvicorn.Server):
-    """Uvicorn closes its sockets as soon as it is told to stop; this waits `drain_s` before it is told."""
-
-    def __init__(self, config: uvicorn.Config, app: FastAPI, drain_s: float) -> None:
-        super().__init__(config)
-        self._app = app
-        self._drain_s = drain_s
-        self._stop_at: float | None = None
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """See `uvicorn.Server`; not passing the signal on is what makes the exit code 0."""
-        if self._stop_at is not None or sig == signal.SIGINT:
-            self.force_exit = self.should_exit and sig == signal.SIGINT
-            self.should_exit = True
-        self._stop_at = self._stop_at or monotonic() + self._drain_s
-        serving = getattr(self._app.state, "serving", None)
-        if serving is not None:
-            serving.drain()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """See `uvicorn.Server`; the port for gRPC closes at the same time."""
-        await asyncio.gather(stop_grpc(self._app), super().shutdown(sockets))
-
-    async def on_tick(self, counter: int) -> bool:
-        """See `uvicorn.Server`; called ten times a second."""
-        if self._stop_at is not None and monotonic() >= self._stop_at:
-            self.should_exit = True
-        return await super().on_tick(counter)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,30 +38,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if settings.grpc_port:
             # The library would share a port with another process without a word.
             _listen(settings.host, settings.grpc_port, "grpc_port").close()
-        listener = _listen(settings.host, settings.port)
+        with _listen(settings.host, settings.port) as listener:
+            return _serve(settings, listener)
     except SettingsError as error:
         print(error, file=sys.stderr)
         return CANNOT_START
-    with listener:
-        _serve(settings, listener)
-    return 0
 
 
-def _serve(settings: Settings, listener: socket.socket) -> None:
-    app = create_app(settings)
-    config = uvicorn.Config(
-        app,
-        log_config=logs.configuration(settings.log_format, settings.log_level),
-        access_log=False,
-        timeout_graceful_shutdown=settings.shutdown_timeout_s,
-        server_header=False,
-        http=http_protocol.bounded(settings),
-        ws="none",
-        lifespan="on",
-    )
+def _serve(settings: Settings, listener: socket.socket) -> int:
     host, port = listener.getsockname()[:2]
+    logging.config.dictConfig(logs.configuration(settings.log_format, settings.log_level))
     _LOG.info("Listening on http://%s:%d; press Ctrl-C to stop.", f"[{host}]" if ":" in host else host, port)
-    DrainServer(config, app, settings.drain_s).run(sockets=[listener])
+    if settings.workers > 1:
+        return supervisor.run(settings, listener)
+    # Only here: a supervisor needs none of it.
+    from app import server
+    from app.main import create_app
+
+    server.run(create_app(settings), settings, listener, on_ready=lambda: None)
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -50,7 +50,9 @@ names the thing, the value received and what is allowed, and is safe to show to 
 each means in HTTP is decided in `app.api.problems`.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Final
+
+CANNOT_START: Final = 2  # the exit code when an error of these keeps the service from starting
 
 
 class ServiceError(Exception):

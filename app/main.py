@@ -35,21 +35,24 @@ from app.api.observation import Observation
 from app.api.request_id import RequestId
 from app.api.shortcut import Shortcut
 from app.decoding import Decoder
-from app.errors import ServiceError, SettingsError
+from app.errors import CANNOT_START, ServiceError, SettingsError
 from app.explanation import Explainer
 from app.loading import Choose
 from app.metrics import Metrics
 from app.serving import Serving
 from app.settings import PREFIX, Settings
 
-CANNOT_START: Final = 2
+_TELL_EVERY_S: Final = 1.0
 _LOG: Final = logging.getLogger(__name__)
 
 
-def create_app(settings: Settings | None = None, choose: Choose = engines.choose) -> FastAPI:
+def create_app(
+    settings: Settings | None = None, choose: Choose = engines.choose, *, waits_for_model: bool = False
+) -> FastAPI:
     """The service, with settings from the environment unless they are given.
 
-    When the model cannot be loaded, the process ends with `CANNOT_START` and a sentence in the log.
+    When the model cannot be loaded, the process ends with `CANNOT_START` and a sentence in the log. Where
+    others answer meanwhile, it `waits_for_model` before it takes its first connection.
 
     Raises:
         SettingsError: the environment holds something that cannot be used.
@@ -65,6 +68,7 @@ def create_app(settings: Settings | None = None, choose: Choose = engines.choose
     )
     app.state.settings = settings
     app.state.choose = choose
+    app.state.waits_for_model = waits_for_model
     app.state.metrics = Metrics()
     app.state.gate = Gate(settings, app.state.metrics)
     native = (predict, batch, explain, models, cards, health, metrics, docs)
@@ -104,11 +108,15 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     metrics.watch(app.state.metrics, serving, decoder)
     app.state.grpc = None
     starting = asyncio.create_task(_start(app))
+    telling = asyncio.create_task(_tell_others(app.state.metrics))
+    if app.state.waits_for_model:
+        await asyncio.wait([starting])
     try:
         yield
     except asyncio.CancelledError:
         pass  # the loop is being torn down: end in order, without an exception for the server to print
     finally:
+        telling.cancel()
         starting.cancel()
         with suppress(asyncio.CancelledError, SystemExit):
             await starting
@@ -126,9 +134,10 @@ async def stop_grpc(app: FastAPI) -> None:
 async def _start(app: FastAPI) -> None:
     """Loads the model while the probes answer already; without a model there is nothing to stay for."""
     try:
-        if app.state.settings.grpc_port:
-            app.state.grpc = await _start_grpc(app)
+        if not app.state.waits_for_model:
+            await _open_grpc(app)
         await app.state.serving.start()
+        await _open_grpc(app)
     except ServiceError as error:
         _LOG.critical("%s", error)
         _LOG.debug("This is where it came from:", exc_info=error)
@@ -136,7 +145,10 @@ async def _start(app: FastAPI) -> None:
     app.state.serving.watch()
 
 
-async def _start_grpc(app: FastAPI) -> Any:
+async def _open_grpc(app: FastAPI) -> None:
+    """Unless there is to be no such port, or it is open already."""
+    if app.state.grpc is not None or not app.state.settings.grpc_port:
+        return
     try:
         from app.api import grpc_call, grpc_server, oip_grpc
     except ModuleNotFoundError as error:
@@ -146,7 +158,14 @@ async def _start_grpc(app: FastAPI) -> Any:
         ) from error
     state = app.state
     service = oip_grpc.InferenceService(state.serving, state.decoder, state.settings)
-    return await grpc_server.start(service, grpc_call.Calls(state.settings, state.metrics, state.gate))
+    state.grpc = await grpc_server.start(service, grpc_call.Calls(state.settings, state.metrics, state.gate))
+
+
+async def _tell_others(figures: Metrics) -> None:
+    while True:
+        if not figures.tell_others():
+            return
+        await asyncio.sleep(_TELL_EVERY_S)
 
 
 def __getattr__(name: str) -> Any:

@@ -14,6 +14,8 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
+from app import shared_metrics
+
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 
 Stage = Literal["read", "decode", "queue", "infer", "total"]
@@ -28,14 +30,24 @@ _STAGES: Final[tuple[Stage, ...]] = ("read", "decode", "queue", "infer", "total"
 
 
 class Metrics:
-    """Counters and histograms in a registry of their own, so that two services share nothing."""
+    """Counters and histograms in a registry of their own, so that two services share nothing.
+
+    Where several processes serve together, what they count and what they are doing is added up.
+    """
 
     def __init__(self) -> None:
         self.registry: Final = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        GCCollector(registry=self.registry)
         self._live = _Live()
-        self.registry.register(self._live)
+        self._waiting: Mapping[str, Callable[[], int]] = {}
+        self._present: shared_metrics.Present | None = None
+        self._shown = self.registry
+        if shared_metrics.is_joined():
+            self._shown = CollectorRegistry()
+            self._present = shared_metrics.Present(self._shown)
+        else:
+            ProcessCollector(registry=self.registry)
+            GCCollector(registry=self.registry)
+        self._shown.register(self._live)
         self.requests: Final = self._counter(
             "classifier_requests", "Requests answered.", "route", "method", "status"
         )
@@ -52,7 +64,10 @@ class Metrics:
             "classifier_picture_refusals", "Files that became no picture, by the code of the error.", "code"
         )
         self.in_flight: Final = Gauge(
-            "classifier_requests_in_flight", "Requests admitted and not yet answered.", registry=self.registry
+            "classifier_requests_in_flight",
+            "Requests admitted and not yet answered.",
+            registry=self.registry,
+            multiprocess_mode="livesum",
         )
         self._predictions = self._counter(
             "classifier_predictions", "Pictures by the class that was most probable.", "label"
@@ -87,7 +102,9 @@ class Metrics:
         Pictures waiting, whether the default model answers, the version of each model that is live, and the
         state of every version that is in memory or should be; the latter two as labels.
         """
-        self._live.waiting, self._live.ready = waiting, ready
+        self._waiting, self._live.ready = waiting, ready
+        if self._present is None:
+            self._live.waiting = waiting
         self._live.live, self._live.versions = live, versions
 
     def took(self, stage: Stage, seconds: float) -> None:
@@ -101,9 +118,17 @@ class Metrics:
             self._predictions.labels(class_names[class_id]).inc()
             self._confidence.observe(confidence)
 
+    def tell_others(self) -> bool:
+        """Lets the other processes know what this one is doing; False if there are none."""
+        if self._present is None:
+            return False
+        self._present.tell(self._waiting)
+        return True
+
     def render(self) -> bytes:
         """Everything, as text of the type `CONTENT_TYPE`."""
-        return generate_latest(self.registry)
+        self.tell_others()
+        return generate_latest(self._shown)
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
         return Counter(name, meaning, labels, registry=self.registry)
@@ -135,7 +160,8 @@ class _Live(Collector):
         )
         for stage, pictures in self.waiting.items():
             waiting.add_metric([stage], pictures())
-        yield waiting
+        if self.waiting:
+            yield waiting
         yield GaugeMetricFamily(
             "classifier_ready", "1 if a version answers, 0 if none does.", float(self.ready())
         )

@@ -36,6 +36,7 @@ class Settings(BaseSettings):
         int,
         Field(ge=0, le=65535, description="TCP port for Open Inference Protocol over gRPC; 0 for none"),
     ] = 0
+    workers: Annotated[int, Field(ge=1, le=256, description="processes that serve; each loads the model")] = 1
     log_level: Annotated[
         Literal["critical", "error", "warning", "info", "debug"],
         Field(description="least severe lines that are logged"),

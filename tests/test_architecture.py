@@ -14,6 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # A module may import only what stands on a line below its own, or what lies in its own package.
 LAYERS = (
     ("app.__main__",),
+    ("app.supervisor",),
+    ("app.server",),
     ("app.classify", "app.http_protocol", "app.main"),
     ("app.api", "app.results"),
     ("app.classification", "app.explanation"),
@@ -30,7 +32,7 @@ LAYERS = (
     ("app.manifest",),
     ("app.parquet",),
     ("app.operations", "app.wire"),
-    ("app.cores", "app.folder", "app.logs", "app.rows", "app.settings"),
+    ("app.cores", "app.folder", "app.logs", "app.rows", "app.settings", "app.shared_metrics"),
     ("app.errors",),
 )
 OPEN_TO_TRAINING = {

@@ -6,7 +6,7 @@ import pytest
 
 from app import main
 from app.api import problems
-from app.errors import SettingsError
+from app.errors import CANNOT_START, SettingsError
 from app.main import create_app
 
 
@@ -77,7 +77,7 @@ def test_settings_that_cannot_be_used_stop_the_start_in_words(
         create_app()
     with pytest.raises(SystemExit) as stopped:
         main.__getattr__("app")
-    assert stopped.value.code == main.CANNOT_START
+    assert stopped.value.code == CANNOT_START
     assert "CLASSIFIER_PORT cannot be 'many'" in capsys.readouterr().err
 
 

@@ -1,0 +1,67 @@
+"""One process that serves: uvicorn with our limits on connections, our way to stop and our log."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable
+from time import monotonic
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from app import http_protocol, logs
+from app.main import stop_grpc
+from app.model import State
+from app.settings import Settings
+
+
+def run(app: FastAPI, settings: Settings, listener: socket.socket, on_ready: Callable[[], object]) -> None:
+    """Serves `app` until a signal comes; `on_ready` is called once, when it can answer."""
+    config = uvicorn.Config(
+        app,
+        log_config=logs.configuration(settings.log_format, settings.log_level),
+        access_log=False,
+        timeout_graceful_shutdown=settings.shutdown_timeout_s,
+        server_header=False,
+        http=http_protocol.bounded(settings),
+        ws="none",
+        lifespan="on",
+    )
+    _DrainServer(config, app, settings.drain_s, on_ready).run(sockets=[listener])
+
+
+class _DrainServer(uvicorn.Server):
+    """Uvicorn closes its sockets as soon as it is told to stop; this waits `drain_s` before it is told."""
+
+    def __init__(
+        self, config: uvicorn.Config, app: FastAPI, drain_s: float, on_ready: Callable[[], object]
+    ) -> None:
+        super().__init__(config)
+        self._app = app
+        self._drain_s = drain_s
+        self._on_ready: Callable[[], object] | None = on_ready
+        self._stop_at: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """See `uvicorn.Server`; not passing the signal on is what makes the exit code 0."""
+        if self._stop_at is not None or sig == signal.SIGINT:
+            self.force_exit = self.should_exit and sig == signal.SIGINT
+            self.should_exit = True
+        self._stop_at = self._stop_at or monotonic() + self._drain_s
+        serving = getattr(self._app.state, "serving", None)
+        if serving is not None:
+            serving.drain()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """See `uvicorn.Server`; the port for gRPC closes at the same time."""
+        await asyncio.gather(stop_grpc(self._app), super().shutdown(sockets))
+
+    async def on_tick(self, counter: int) -> bool:
+        """See `uvicorn.Server`; called ten times a second."""
+        if self._stop_at is not None and monotonic() >= self._stop_at:
+            self.should_exit = True
+        if self._on_ready is not None and self._app.state.serving.state is State.READY:
+            self._on_ready()
+            self._on_ready = None
+        return await super().on_tick(counter)

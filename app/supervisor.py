@@ -1,0 +1,223 @@
+"""Several processes that serve from one socket, and the one that looks after them.
+
+The socket stays open here, so whatever becomes of a worker, connections are taken by the others or wait for
+its successor. Each worker gets its share of the cores. The first one answers probes while it loads; the
+others start when it is ready and listen when they are, so that nobody is ever told both. A worker that ends
+is replaced: at once, then after a pause that doubles as long as they keep ending. If one ends before it was
+ready and nobody else answers, there is nothing to wait for, and so all of it ends.
+"""
+
+import logging
+import logging.config
+import multiprocessing
+import os
+import signal
+import socket
+import tempfile
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from time import monotonic
+from types import FrameType
+from typing import Any, Final
+
+from app import logs, shared_metrics
+from app.cores import available_cores
+from app.errors import SettingsError
+from app.settings import Settings
+
+CANNOT_GO_ON: Final = 1
+# A worker that lived as long as this did not end because of how it began.
+LONG_LIFE_S: Final = 60.0
+FIRST_PAUSE_S: Final = 1.0
+LONGEST_PAUSE_S: Final = 30.0
+# Beyond what a worker gives itself: to close its engine, and to be seen.
+STOP_GRACE_S: Final = 10.0
+_TICK_S: Final = 0.2
+_MEMORY: Final = Path("/dev/shm")  # noqa: S108  # no file in it has a name that others could guess
+_LOG: Final = logging.getLogger("app.workers")
+
+# Fresh interpreters: a copy of this one would have its locks, but not the threads that hold them.
+_PROCESSES: Final = multiprocessing.get_context("spawn")
+
+# What a worker does, given its place, the settings, the socket, what it sets when it can answer, and whether
+# it is to listen only then.
+Work = Callable[[int, Settings, socket.socket, Event, bool], None]
+
+
+def run(settings: Settings, listener: socket.socket) -> int:
+    """Serves with `settings.workers` processes until a signal comes; the exit code is 0 after an orderly end.
+
+    Raises:
+        SettingsError: there is no folder for what they count.
+    """
+    logging.config.dictConfig(logs.configuration(settings.log_format, settings.log_level))
+    try:
+        folder = tempfile.TemporaryDirectory(
+            prefix="classifier-", dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None
+        )
+    except OSError as error:
+        raise SettingsError(
+            f"Several workers need a folder for their figures, and none can be made: {error.strerror}. Let "
+            "the process write to /dev/shm or /tmp, or start it with --workers 1."
+        ) from error
+    with folder as path:
+        shared_metrics.keep_in(Path(path))
+        return Supervisor(_shared_out(settings), listener, serve).run()
+
+
+def _shared_out(settings: Settings) -> Settings:
+    """With each worker's share of the cores where the settings leave the number of threads open."""
+    cores = max(1, available_cores() // settings.workers)
+    return settings.model_copy(
+        update={
+            "engine_threads": settings.engine_threads or cores,
+            "decode_threads": settings.decode_threads or cores,
+        }
+    )
+
+
+class _Worker:
+    """One place among the workers and whoever is in it. `ends` counts short lives, one after the other."""
+
+    def __init__(self, place: int) -> None:
+        self.place = place
+        self.process: SpawnProcess | None = None
+        self.ready = _PROCESSES.Event()
+        self.ends = 0
+        self.began_at = 0.0
+        self.start_at = 0.0
+
+    @property
+    def answers(self) -> bool:
+        return self.process is not None and self.process.exitcode is None and self.ready.is_set()
+
+
+class Supervisor:
+    """Starts `work` in `settings.workers` processes and keeps as many running until it is told to stop."""
+
+    def __init__(self, settings: Settings, listener: socket.socket, work: Work) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._work = work
+        self._workers = [_Worker(place) for place in range(1, settings.workers + 1)]
+        self._received: list[int] = []
+        self._kill_at: float | None = None
+        self._code = 0
+
+    def run(self) -> int:
+        """Until SIGTERM or SIGINT; 0, or something else if a worker could not start or did not stop."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._receive)
+        while self._kill_at is None or self._running():
+            self._tend()
+            wait([process.sentinel for process in self._running()], timeout=_TICK_S)
+        return self._code
+
+    def _running(self) -> list[SpawnProcess]:
+        return [worker.process for worker in self._workers if worker.process is not None]
+
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
+        self._received.append(number)
+
+    def _tend(self) -> None:
+        while self._received:
+            self._stop(self._received.pop(0))
+        for worker in self._workers:
+            if worker.process is None:
+                if self._may_start(worker):
+                    self._start(worker)
+            elif worker.process.exitcode is not None:
+                self._bury(worker, worker.process)
+        if self._kill_at is not None and monotonic() >= self._kill_at:
+            for process in self._running():
+                _LOG.error("Worker process %d did not stop in time and is killed.", process.pid)
+                process.kill()
+            self._code = self._code or CANNOT_GO_ON
+            self._kill_at = monotonic() + STOP_GRACE_S
+
+    def _may_start(self, worker: _Worker) -> bool:
+        if self._kill_at is not None or monotonic() < worker.start_at:
+            return False
+        return self._anyone_answers() or not self._running()
+
+    def _anyone_answers(self) -> bool:
+        return any(worker.answers for worker in self._workers)
+
+    def _start(self, worker: _Worker) -> None:
+        worker.ready.clear()
+        worker.began_at = monotonic()
+        patient = self._anyone_answers()
+        worker.process = _PROCESSES.Process(
+            target=self._work, args=(worker.place, self._settings, self._listener, worker.ready, patient)
+        )
+        worker.process.start()
+        _LOG.info(
+            "Worker %d of %d starts as process %d.", worker.place, len(self._workers), worker.process.pid
+        )
+
+    def _bury(self, worker: _Worker, process: SpawnProcess) -> None:
+        code = process.exitcode or 0
+        worker.process = None
+        process.close()
+        shared_metrics.leave(worker.place)
+        if self._kill_at is not None:
+            # A worker that is told to stop before it can hear it ends by the signal itself.
+            if code not in (0, -signal.SIGTERM, -signal.SIGINT):
+                self._code = self._code or CANNOT_GO_ON
+        elif not worker.ready.is_set() and not self._anyone_answers():
+            _LOG.critical("Worker %d %s before it was ready; giving up.", worker.place, _ended(code))
+            self._code = code if code > 0 else CANNOT_GO_ON
+            self._stop(signal.SIGTERM)
+        else:
+            self._plan_successor(worker, code)
+
+    def _plan_successor(self, worker: _Worker, code: int) -> None:
+        now = monotonic()
+        worker.ends = 0 if now - worker.began_at >= LONG_LIFE_S else worker.ends + 1
+        pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (worker.ends - 2)) if worker.ends > 1 else 0.0
+        worker.start_at = now + pause_s
+        _LOG.error("Worker %d %s; a new one starts in %.1f s.", worker.place, _ended(code), pause_s)
+
+    def _stop(self, number: int) -> None:
+        """Passes a signal on; from the first one, nobody is replaced any more."""
+        for process in self._running():
+            if process.exitcode is None and process.pid is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid, number)
+        if self._kill_at is None:
+            # The workers hold the socket until they have drained; then nobody shall wait in its queue.
+            self._listener.close()
+            settings = self._settings
+            self._kill_at = monotonic() + settings.drain_s + settings.shutdown_timeout_s + STOP_GRACE_S
+
+
+def _ended(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code}"
+    with suppress(ValueError):
+        return f"was ended by {signal.Signals(-code).name}"
+    return f"was ended by signal {-code}"
+
+
+def serve(place: int, settings: Settings, listener: socket.socket, ready: Event, patient: bool) -> None:
+    """What a worker does from its first moment on; see `Work`."""
+    os.setpgid(0, 0)  # Ctrl-C goes to the supervisor alone, which passes it on once
+    threading.Thread(target=_end_with_parent, name="supervised", daemon=True).start()
+    shared_metrics.join(place)
+    # Only here: the supervisor needs none of it.
+    from app import server
+    from app.main import create_app
+
+    app = create_app(settings, waits_for_model=patient)
+    server.run(app, settings, listener, ready.set)
+
+
+def _end_with_parent() -> None:
+    parent: Any = multiprocessing.parent_process()
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)

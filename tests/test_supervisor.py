@@ -1,0 +1,193 @@
+"""Several workers behind one socket: none of them is needed, and together they are one service."""
+
+import os
+import re
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx2 as httpx
+import pytest
+import works
+from conftest import Encode, free_port
+from fakes import MODEL
+from prometheus_client.parser import text_string_to_metric_families
+from test_service import Service, fails_to_start, running
+
+from app import shared_metrics, supervisor
+from app.repository import Version
+from app.settings import Settings
+from app.supervisor import Supervisor, Work
+
+pytestmark = pytest.mark.timeout(120)
+
+STARTS = re.compile(r"Worker (\d) of \d starts as process (\d+)")
+
+
+# The service as a user starts it
+
+
+@pytest.fixture(scope="module")
+def service(openvino_model: Version, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    root = openvino_model.path.parent.parent
+    log = tmp_path_factory.mktemp("workers") / "log"
+    settings = {"model_root": root, "model_name": MODEL, "engine": "openvino-float32", "drain_s": 0}
+    with running(log, "app", "--workers", "2", **settings) as service:
+        service.wait_until_ready()
+        yield service
+
+
+def workers(service: Service) -> list[int]:
+    """The processes that were started, by place; the latest in each."""
+    return [process for _, process in sorted(dict(STARTS.findall(service.log.read_text())).items())]
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def figures(service: Service) -> dict[str, float]:
+    """By a new connection, so that whichever worker is free answers."""
+    text = httpx.get(service.client.base_url.join("/metrics"), verify=False).text
+    return {
+        sample.name + "".join(f" {value}" for value in sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_together_they_are_one_service_of_which_any_part_may_die(service: Service, encode: Encode) -> None:
+    def classify() -> int:
+        files = {"file": encode("red")}
+        return httpx.post(service.client.base_url.join("/predict"), files=files, verify=False).status_code
+
+    until(lambda: service.log.read_text().count("Application startup complete") == 2)
+    first, second = map(int, workers(service))
+    assert [classify() for _ in range(10)] == 10 * [200]
+
+    for victim in (first, second):
+        before = service.log.read_text().count("Application startup complete")
+        os.kill(victim, signal.SIGKILL)
+        # Others take what comes from now on, and the successor listens only once it can answer.
+        assert [classify() for _ in range(5)] == 5 * [200]
+        until(lambda: service.log.read_text().count("Application startup complete") > before)  # noqa: B023
+    assert not {first, second} & set(map(int, workers(service)))
+    assert [classify() for _ in range(10)] == 10 * [200]
+
+    # What the dead counted still counts.
+    found = figures(service)
+    assert found["classifier_requests_total /predict 200 POST"] == 30
+    assert found["classifier_confidence_ratio_count"] == 30
+    assert found["classifier_requests_in_flight"] == found["classifier_pictures_waiting queue"] == 0
+    assert found["process_resident_memory_bytes"] > 0
+    assert found["classifier_ready"] == 1
+
+
+# Stops the service that the test before needs.
+def test_sigterm_ends_all_of_it_with_0(service: Service) -> None:
+    processes = workers(service)
+    service.process.send_signal(signal.SIGTERM)
+    assert service.process.wait(timeout=60) == 0
+    assert not any(Path(f"/proc/{process}").exists() for process in processes)
+    assert "Traceback" not in service.log.read_text()
+
+
+def test_a_missing_model_ends_all_of_it_with_one_sentence(tmp_path: Path) -> None:
+    port = str(free_port())
+    said = fails_to_start("app", "--workers", "2", "--port", port, model_root=tmp_path)
+    assert "No version of the model" in said
+    assert "Worker 1 ended with exit code 2 before it was ready; giving up." in said
+
+
+# The supervisor alone, with workers that do as they are told
+
+
+@pytest.fixture
+def supervise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Work], Supervisor]]:
+    monkeypatch.setenv(shared_metrics._FOLDER, str(tmp_path))
+    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    listener = socket.create_server(("127.0.0.1", 0))
+    yield lambda work: Supervisor(Settings(workers=1, drain_s=0, shutdown_timeout_s=1), listener, work)
+    listener.close()
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+def later(condition: Callable[[], object], then: Callable[[], object]) -> threading.Thread:
+    def wait() -> None:
+        until(condition)
+        then()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+def terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_it_gives_up_on_a_worker_that_dies_at_start(
+    supervise: Callable[[Work], Supervisor], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert supervise(works.die_at_start).run() == supervisor.CANNOT_GO_ON
+    assert "Worker 1 was ended by SIGKILL before it was ready; giving up." in caplog.text
+
+
+def test_it_pauses_longer_and_longer_between_short_lives(
+    supervise: Callable[[Work], Supervisor],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE_S", 0.1)
+    supervised = supervise(works.answer)
+    (worker,) = supervised._workers
+    dead: set[int | None] = set()
+
+    def kill() -> None:
+        process = worker.process
+        assert process is not None
+        dead.add(process.pid)
+        process.kill()
+
+    def again() -> bool:
+        return worker.answers and worker.process is not None and worker.process.pid not in dead
+
+    def kill_thrice() -> None:
+        for _ in range(3):
+            until(again)
+            kill()
+        until(again)
+        terminate()
+
+    thread = threading.Thread(target=kill_thrice)
+    thread.start()
+    assert supervised.run() == 0
+    thread.join()
+    assert re.findall(r"starts in (\S+) s", caplog.text) == ["0.0", "0.1", "0.2"]
+
+
+def test_one_that_does_not_stop_in_time_is_killed_and_that_is_told(
+    supervise: Callable[[Work], Supervisor],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(supervisor, "STOP_GRACE_S", 0.2)
+    supervised = supervise(works.hear_nothing)
+    thread = later(lambda: supervised._workers[0].answers, terminate)
+    assert supervised.run() == supervisor.CANNOT_GO_ON
+    thread.join()
+    assert "did not stop in time and is killed" in caplog.text
+
+
+def test_the_cores_are_shared_out_unless_the_settings_say_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "available_cores", lambda: 8)
+    shared = supervisor._shared_out(Settings(workers=3, decode_threads=5))
+    assert (shared.engine_threads, shared.decode_threads) == (2, 5)
+    assert supervisor._shared_out(Settings(workers=16)).engine_threads == 1
