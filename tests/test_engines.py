@@ -1,16 +1,20 @@
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 from fakes import CARD, FakeEngine, strongest_colour
 
-from app import engines
+from app import engines, golden
 from app.engines import Engine
 from app.errors import EngineError, EngineUnavailableError
-from app.repository import Version
+from app.manifest import GOLDEN_NAME
+from app.repository import Repository, Version
 
 pytestmark = pytest.mark.timeout(300)  # the first test loads TensorFlow
 
+ROOT = Path(__file__).resolve().parent.parent
+SHIPPED = "resnet18-cifar10"
 TOLERANCE = {"float32": 1e-5, "bfloat16": 0.05, "int8": 0.05}
 
 
@@ -97,3 +101,21 @@ def test_a_name_stands_for_its_precisions_in_order_of_speed() -> None:
 def test_a_folder_without_a_saved_model_is_a_clear_error(saved_model: Version) -> None:
     with pytest.raises(EngineError, match="cannot load the SavedModel in"):
         engines.choose("tensorflow", saved_model.path / "variables")
+
+
+def test_stock_tensorflow_loads_what_ships_and_gives_what_was_recorded() -> None:
+    """With nothing of ours: what TensorFlow Serving does with the same folder."""
+    if not Repository(ROOT / "model").versions(SHIPPED):
+        pytest.skip("no version of the model that ships is published in this checkout")
+    import tensorflow as tf
+
+    version = Repository(ROOT / "model").open(SHIPPED)
+    recorded = golden.read(version.path / GOLDEN_NAME)
+    model = tf.saved_model.load(str(version.path))
+    serve = model.signatures["serving_default"]
+    ((name, spec),) = serve.structured_input_signature[1].items()
+    assert (name, spec.dtype, spec.shape.as_list()) == ("images", tf.uint8, [None, 32, 32, 3])
+    answer = serve(images=tf.constant(recorded.pixels))
+    assert list(answer) == ["probabilities"]
+    off = np.abs(answer["probabilities"].numpy() - recorded.prediction.probabilities).max()
+    assert off <= version.manifest.golden_tolerance["float32"]
