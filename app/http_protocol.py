@@ -118,6 +118,10 @@ class _BoundedProtocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        """Checks what the parser does not: RFC 9112, 3.2."""
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (not hosts and self.parser.get_http_version() != "1.0"):
+            raise MalformedRequestError(f"A request has one header Host; this one has {hosts}.")
         self._in_headers, self._has_request = False, True
         self._expect_body()
         super().on_headers_complete()

@@ -114,7 +114,11 @@ def assert_still_serving(connect: Connect) -> None:
         (b"GET /livez HTTP/1.1\r\nHost: x\r\n" + b"a: b\r\n" * 101 + b"\r\n", 100),
         (b"GET /livez HTTP/1.1\r\nHost: x\r\na: " + b"b" * 40_000 + b"\r\n\r\n", 32 * 1024),
         (b"GET /livez?" + b"b" * 40_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 32 * 1024),
-        (b"POST /predict HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"a: b\r\n" * 200, 100),
+        (
+            b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+            + b"a: b\r\n" * 200,
+            100,
+        ),
     ],
     ids=["many headers", "a long header", "a long address", "trailers"],
 )
@@ -131,7 +135,7 @@ def test_more_headers_than_allowed_are_a_431(connect: Connect, head: bytes, limi
 
 def test_a_header_that_never_ends_is_refused_long_before_it_fills_the_memory(connect: Connect) -> None:
     client = connect()
-    client.sendall(b"GET /livez HTTP/1.1\r\nendless: ")
+    client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nendless: ")
     sent = 0
     with pytest.raises(OSError, match=r"reset|pipe"):  # noqa: PT012
         while sent < 50_000_000:
@@ -142,7 +146,7 @@ def test_a_header_that_never_ends_is_refused_long_before_it_fills_the_memory(con
 def test_headers_up_to_the_limit_are_fine(connect: Connect) -> None:
     client = connect()
     client.sendall(
-        b"GET /livez HTTP/1.1\r\nConnection: close\r\na: "
+        b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\na: "
         + b"b" * 30_000
         + b"\r\n"
         + b"c: d\r\n" * 90
@@ -176,7 +180,7 @@ def test_headers_that_do_not_end_in_time_are_a_408(connect: Connect, start: byte
 def test_a_byte_now_and_then_wins_no_time(connect: Connect) -> None:
     client = connect()
     client.settimeout(0.1)
-    client.sendall(b"GET /livez HTTP/1.1\r\na: ")
+    client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\na: ")
     with takes(HEADER_TIMEOUT_S, HEADER_TIMEOUT_S):
         received = b""
         while not received:
@@ -207,7 +211,7 @@ def test_a_line_break_now_and_then_wins_no_time_either(connect: Connect) -> None
 def test_a_body_that_does_not_arrive_in_time_is_a_408(connect: Connect, body: bytes) -> None:
     client = connect()
     client.sendall(
-        b"POST /predict HTTP/1.1\r\nContent-Type: image/png\r\nContent-Length: 5000\r\n\r\n" + body
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 5000\r\n\r\n" + body
     )
     with takes(BODY_TIMEOUT_S, BODY_TIMEOUT_S + BODY_GRACE_S):
         problem = problem_in(until_closed(client))
@@ -240,13 +244,16 @@ def test_a_connection_that_is_kept_alive_serves_again(connect: Connect) -> None:
 
 def test_requests_sent_at_once_are_answered_one_after_the_other(connect: Connect) -> None:
     client = connect()
-    client.sendall(b"GET /livez HTTP/1.1\r\n\r\n" * 4 + b"GET /readyz HTTP/1.1\r\nConnection: close\r\n\r\n")
+    client.sendall(
+        b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" * 4
+        + b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    )
     assert until_closed(client).count(b"HTTP/1.1 200") == 5
 
 
 def test_an_upload_of_many_pieces_in_time_is_answered(connect: Connect, encode: Encode) -> None:
     data, client = encode("red"), connect()
-    client.sendall(b"POST /predict HTTP/1.1\r\nContent-Type: image/png\r\nConnection: close\r\n")
+    client.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nConnection: close\r\n")
     client.sendall(b"Transfer-Encoding: chunked\r\n\r\n")
     for byte in data:
         client.sendall(b"1\r\n%c\r\n" % byte)
@@ -264,12 +271,14 @@ def test_an_upload_of_many_pieces_in_time_is_answered(connect: Connect, encode: 
         b"\0\xff\xfe garbage\r\n\r\n",
         b"GET\r\n\r\n",
         b"GET /livez HTTP/9.9\r\n\r\n",
-        b"FOO /livez HTTP/1.1\r\n\r\n",
-        b"POST /predict HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
-        b"POST /predict HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
-        b"POST /predict HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
-        b"POST /predict HTTP/1.1\r\nContent-Length: 99999999999999999999999999\r\n\r\n",
-        b"GET /livez HTTP/1.1\r\nno colon\r\n\r\n",
+        b"FOO /livez HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999999999\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: x\r\nno colon\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
     ],
 )
 def test_what_is_no_http_gets_a_400_and_the_connection_closed(connect: Connect, data: bytes) -> None:
@@ -280,17 +289,26 @@ def test_what_is_no_http_gets_a_400_and_the_connection_closed(connect: Connect, 
     assert_still_serving(connect)
 
 
+def test_http_1_0_needs_no_host(connect: Connect) -> None:
+    client = connect()
+    client.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
+    assert until_closed(client).startswith(b"HTTP/1.1 200")
+
+
 def test_a_broken_chunk_ends_the_request(connect: Connect) -> None:
     client = connect()
     client.sendall(
-        b"POST /predict HTTP/1.1\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n"
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n"
     )
     assert problem_in(until_closed(client))["status"] == 400
 
 
 def test_a_chunked_body_is_counted_as_it_arrives(connect: Connect) -> None:
     client = connect()
-    client.sendall(b"POST /predict HTTP/1.1\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n")
+    client.sendall(
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
     sent = 0
     try:
         while sent < 20_000_000:
@@ -306,7 +324,8 @@ def test_a_client_that_leaves_in_the_middle_harms_nobody(connect: Connect) -> No
     for _ in range(20):
         client = connect()
         client.sendall(
-            b"POST /predict HTTP/1.1\r\nContent-Type: image/png\r\nContent-Length: 5000\r\n\r\nhalf"
+            b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
+            b"Content-Length: 5000\r\n\r\nhalf"
         )
         client.close()
     assert_still_serving(connect)
@@ -317,7 +336,10 @@ def test_a_client_that_leaves_in_the_middle_harms_nobody(connect: Connect) -> No
 
 def post(connect: Connect, content_type: bytes, body: bytes) -> dict[str, Any]:
     client = connect()
-    head = b"POST /predict HTTP/1.1\r\nConnection: close\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n"
+    head = (
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        b"Content-Type: %b\r\nContent-Length: %d\r\n\r\n"
+    )
     client.sendall(head % (content_type, len(body)) + body)
     return problem_in(until_closed(client))
 
