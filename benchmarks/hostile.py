@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -158,6 +159,12 @@ def record(
         tally.slowest = sorted([*tally.slowest, (seconds, name, number)], reverse=True)[:SLOWEST]
 
 
+def tenths(numbers: range) -> list[range]:
+    """Ten parts of about the same length, in order."""
+    ends = [len(numbers) * part // 10 for part in range(11)]
+    return [numbers[start:end] for start, end in pairwise(ends)]
+
+
 def send(port: int, numbers: range, connections: int, expected: dict[str, object], tally: Tally) -> None:
     """Sends the pictures of these numbers over several connections at once."""
     waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -188,18 +195,18 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as root, service(options.model, Path(root)) as (process, port):
         client = Client(port)
         expected = {name: client.predict(corpus.sample(name))[1]["probabilities"] for name in corpus.GOOD}
-        warm_up = options.seed + max(1, options.pictures // 10)
-        send(port, range(options.seed, warm_up), options.connections, expected, tally)
-        before = resident_mib(process.pid)
-        send(port, range(warm_up, options.seed + options.pictures), options.connections, expected, tally)
-        after, died = resident_mib(process.pid), process.poll() is not None
+        memory_mib = []
+        for numbers in tenths(range(options.seed, options.seed + options.pictures)):
+            send(port, numbers, options.connections, expected, tally)
+            memory_mib.append(resident_mib(process.pid))
+        died = process.poll() is not None
     faults = sum(count for status, count in tally.statuses.items() if status >= 500)
     print(f"{tally.statuses.total()} pictures in {time.monotonic() - began:.0f} s, {tally.good} of them good")
     print("statuses:", dict(sorted(tally.statuses.items())), "codes:", dict(tally.codes.most_common()))
     print("slowest:", "; ".join(f"{took:.2f} s {name} ({number})" for took, name, number in tally.slowest))
-    print(f"memory: {before:.0f} MiB after a tenth, {after:.0f} MiB at the end; 5xx: {faults}")
+    print("memory in MiB after every tenth:", *map(round, memory_mib), "5xx:", faults)
     print("answered wrongly:", tally.wrong[:5] or "none")
-    return int(bool(faults or tally.wrong or died or after > GROWTH * before))
+    return int(bool(faults or tally.wrong or died or memory_mib[-1] > GROWTH * memory_mib[0]))
 
 
 if __name__ == "__main__":
