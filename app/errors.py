@@ -52,7 +52,9 @@ each means in HTTP is decided in `app.api.problems`.
 
 from typing import ClassVar, Final
 
-CANNOT_START: Final = 2  # the exit code when an error of these keeps the service from starting
+# Exit codes of the service: an error of these ended it, or kept it from starting.
+CANNOT_GO_ON: Final = 1
+CANNOT_START: Final = 2
 
 
 class ServiceError(Exception):

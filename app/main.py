@@ -35,7 +35,7 @@ from app.api.observation import Observation
 from app.api.request_id import RequestId
 from app.api.shortcut import Shortcut
 from app.decoding import Decoder
-from app.errors import CANNOT_START, ServiceError, SettingsError
+from app.errors import CANNOT_GO_ON, CANNOT_START, EngineError, ServiceError, SettingsError
 from app.explanation import Explainer
 from app.loading import Choose
 from app.metrics import Metrics
@@ -108,7 +108,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     metrics.watch(app.state.metrics, serving, decoder)
     app.state.grpc = None
     starting = asyncio.create_task(_start(app))
-    telling = asyncio.create_task(_tell_others(app.state.metrics))
+    beside = [
+        asyncio.create_task(_tend(serving)),
+        asyncio.create_task(_tell_others(app.state.metrics)),
+    ]
     if app.state.waits_for_model:
         await asyncio.wait([starting])
     try:
@@ -116,10 +119,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     except asyncio.CancelledError:
         pass  # the loop is being torn down: end in order, without an exception for the server to print
     finally:
-        telling.cancel()
-        starting.cancel()
-        with suppress(asyncio.CancelledError, SystemExit):
-            await starting
+        for task in (starting, *beside):
+            task.cancel()
+            with suppress(asyncio.CancelledError, SystemExit):
+                await task
         await stop_grpc(app)
         decoder.close()
         await serving.close()
@@ -159,6 +162,15 @@ async def _open_grpc(app: FastAPI) -> None:
     state = app.state
     service = oip_grpc.InferenceService(state.serving, state.decoder, state.settings)
     state.grpc = await grpc_server.start(service, grpc_call.Calls(state.settings, state.metrics, state.gate))
+
+
+async def _tend(serving: Serving) -> None:
+    """A process whose model is lost is no use to anybody: whoever started it shall know."""
+    try:
+        await serving.tend()
+    except EngineError as error:
+        _LOG.critical("%s", error)
+        raise SystemExit(CANNOT_GO_ON) from error
 
 
 async def _tell_others(figures: Metrics) -> None:

@@ -13,7 +13,7 @@ from app.model import Model, State
 from app.repository import Fingerprint
 
 _LOG: Final = logging.getLogger(__name__)
-_STOPPED: Final = "The engine has stopped; restart the service."
+_STOPPED: Final = "The engine has stopped and is started again."
 
 
 class Status(NamedTuple):
@@ -47,6 +47,11 @@ class Residents:
     def ready(self) -> Mapping[int, Model]:
         """By number; an engine that has stopped since is still among them."""
         return self._ready
+
+    @property
+    def stopped(self) -> list[int]:
+        """Those whose engine has stopped by itself."""
+        return [number for number, model in self._ready.items() if not model.alive]
 
     def status(self, number: int) -> Status:
         """What a version is doing; one that was never heard of counts as one on disk."""

@@ -8,13 +8,15 @@ from typing import Final
 
 from app import engines
 from app.deployment import Policy
-from app.errors import ModelNotFoundError, NotReadyError, ServiceError
+from app.errors import EngineError, ModelNotFoundError, NotReadyError, ServiceError
 from app.loading import Choose, Loader
 from app.metrics import Metrics
 from app.model import Model, State
+from app.revival import Revival
 from app.settings import ALL_MODELS, Settings
 from app.versions import Versions
 
+_TEND_EVERY_S: Final = 0.5
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -126,6 +128,20 @@ class Serving:
             except Exception as error:  # noqa: BLE001
                 # A file system may do anything; the next look may find it well again.
                 _LOG.error("Cannot follow the versions of %s: %s", versions.name, error)
+
+    async def tend(self) -> None:
+        """Starts engines again that stop, for ever.
+
+        Raises:
+            EngineError: that of the default model cannot be started again.
+        """
+        revivals: dict[str, Revival] = {}
+        while True:
+            await asyncio.sleep(_TEND_EVERY_S)
+            for name, versions in list(self._models.items()):
+                await revivals.setdefault(name, Revival(versions)).look()
+            if self._default.is_lost:
+                raise EngineError(f"{self._default.name} cannot answer any more: {self._default.reason}")
 
     async def adopt(self, name: str) -> Versions:
         """A model that is served, or from now on may be, since it is published.

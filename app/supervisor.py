@@ -27,10 +27,9 @@ from typing import Any, Final
 
 from app import logs, shared_metrics
 from app.cores import available_cores
-from app.errors import SettingsError
+from app.errors import CANNOT_GO_ON, SettingsError
 from app.settings import Settings
 
-CANNOT_GO_ON: Final = 1
 # A worker that lived as long as this did not end because of how it began.
 LONG_LIFE_S: Final = 60.0
 FIRST_PAUSE_S: Final = 1.0

@@ -75,6 +75,13 @@ class Versions:
         return f"The model {self.name} was unloaded." if failure is None else str(failure)
 
     @property
+    def is_lost(self) -> bool:
+        """Whether the version that answered has stopped, could not be loaded anew, and no other took over."""
+        if self._live is None or self._live in self.residents.ready:
+            return False
+        return self.residents.status(self._live).state is State.FAILED
+
+    @property
     def labels(self) -> Mapping[str, int]:
         """What each label points to: versions that are ready."""
         return self._labels

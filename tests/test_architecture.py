@@ -20,6 +20,7 @@ LAYERS = (
     ("app.api", "app.results"),
     ("app.classification", "app.explanation"),
     ("app.serving",),
+    ("app.revival",),
     ("app.management",),
     ("app.versions",),
     ("app.residents",),

@@ -280,25 +280,6 @@ async def test_closing_gives_the_engine_back(serving: Serving, made: Engines) ->
         serving.live.held()
 
 
-class DyingEngine(FakeEngine):
-    def predict(self, images: NDArray[np.uint8]) -> Prediction:
-        if (images == RED[0, 0, 0]).all():
-            raise SystemExit
-        return super().predict(images)
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-async def test_a_dead_engine_is_never_a_black_hole(serving: Serving, made: Engines) -> None:
-    made.make = DyingEngine
-    await serving.start()
-    model = serving.live
-    with pytest.raises(EngineError):
-        await model.predict(RED)
-    assert (serving.state, serving.reason) == (State.FAILED, "The engine has stopped; restart the service.")
-    with pytest.raises(NotReadyError):
-        serving.live.held()
-
-
 async def test_an_engine_that_answers_wrongly_is_given_up_for_the_next_and_that_is_told(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from test_service import Service, fails_to_start, running
 
 from app import shared_metrics, supervisor
+from app.errors import CANNOT_GO_ON
 from app.repository import Version
 from app.settings import Settings
 from app.supervisor import Supervisor, Work
@@ -136,7 +137,7 @@ def terminate() -> None:
 def test_it_gives_up_on_a_worker_that_dies_at_start(
     supervise: Callable[[Work], Supervisor], caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert supervise(works.die_at_start).run() == supervisor.CANNOT_GO_ON
+    assert supervise(works.die_at_start).run() == CANNOT_GO_ON
     assert "Worker 1 was ended by SIGKILL before it was ready; giving up." in caplog.text
 
 
@@ -181,7 +182,7 @@ def test_one_that_does_not_stop_in_time_is_killed_and_that_is_told(
     monkeypatch.setattr(supervisor, "STOP_GRACE_S", 0.2)
     supervised = supervise(works.hear_nothing)
     thread = later(lambda: supervised._workers[0].answers, terminate)
-    assert supervised.run() == supervisor.CANNOT_GO_ON
+    assert supervised.run() == CANNOT_GO_ON
     thread.join()
     assert "did not stop in time and is killed" in caplog.text
 

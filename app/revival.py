@@ -1,0 +1,44 @@
+"""Loads a model anew whose engine has stopped: what ends one thread by mistake must not end the service."""
+
+import logging
+from time import monotonic
+from typing import Final
+
+from app.errors import ServiceError
+from app.versions import Versions
+
+# An engine that ran as long as this did not stop because of how it began.
+LONG_LIFE_S: Final = 60.0
+FIRST_PAUSE_S: Final = 1.0
+LONGEST_PAUSE_S: Final = 30.0
+_LOG: Final = logging.getLogger(__name__)
+
+
+class Revival:
+    """Watches over the engines of one model. `deaths` counts those that followed each other closely."""
+
+    def __init__(self, versions: Versions) -> None:
+        self.deaths = 0
+        self._versions = versions
+        self._last_at = -LONG_LIFE_S
+
+    async def look(self) -> None:
+        """Does nothing while all are well, or if the last time was too short ago."""
+        stopped, now = self._versions.residents.stopped, monotonic()
+        if not stopped or now < self._last_at + self._pause_s:
+            return
+        self.deaths = 1 if now - self._last_at >= LONG_LIFE_S else self.deaths + 1
+        self._last_at = now
+        numbers = ", ".join(map(str, stopped))
+        _LOG.error(
+            "The engine of %s version %s has stopped and is started again.", self._versions.name, numbers
+        )
+        try:
+            await self._versions.follow()
+        except ServiceError as error:
+            _LOG.error("%s", error)
+
+    @property
+    def _pause_s(self) -> float:
+        """At once the first time, then after ever longer."""
+        return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (self.deaths - 1)) if self.deaths else 0.0

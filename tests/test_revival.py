@@ -1,0 +1,106 @@
+"""An engine whose thread ends is never a black hole: it is told, and started again, or the process ends."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from asgi import until
+from fakes import MODEL, FakeEngine
+from numpy.typing import NDArray
+from test_serving import RED, Engines
+
+from app import main, revival
+from app.engines import Prediction
+from app.errors import CANNOT_GO_ON, EngineError, NotReadyError
+from app.model import State
+from app.revival import Revival
+from app.serving import Serving
+from app.settings import Settings
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
+]
+
+
+class DyingEngine(FakeEngine):
+    """Ends the thread that asks it about red."""
+
+    def predict(self, images: NDArray[np.uint8]) -> Prediction:
+        if (images == RED[0, 0, 0]).all():
+            raise SystemExit
+        return super().predict(images)
+
+
+class UnstartableEngine(FakeEngine):
+    def __init__(self) -> None:
+        raise EngineError("The fake engine does not start a second time.")
+
+
+@pytest.fixture
+def made() -> Engines:
+    made = Engines()
+    made.make = DyingEngine
+    return made
+
+
+@pytest.fixture
+async def serving(settings: Settings, made: Engines) -> AsyncIterator[Serving]:
+    """Ready, and it does not look at folders, which would help as well."""
+    serving = Serving(settings.model_copy(update={"model_poll_s": 0}), made)
+    await serving.start()
+    yield serving
+    await serving.close()
+
+
+async def kill(serving: Serving) -> None:
+    with pytest.raises(EngineError, match="stopped before it answered"):
+        await serving.live.predict(RED)
+    assert (serving.state, serving.reason) == (
+        State.FAILED,
+        "The engine has stopped and is started again.",
+    )
+    with pytest.raises(NotReadyError, match="has stopped"):
+        serving.live.held()
+
+
+async def test_it_is_started_again(serving: Serving, made: Engines, caplog: pytest.LogCaptureFixture) -> None:
+    tending = asyncio.create_task(serving.tend())
+    await kill(serving)
+    made.make = FakeEngine
+    await until(lambda: serving.state is State.READY)
+    assert (await serving.live.predict(RED)).prediction.probabilities.argmax() == 0
+    assert f"The engine of {MODEL} version 1 has stopped and is started again." in caplog.text
+    await until(lambda: made.made[0].closed)
+    tending.cancel()
+    with suppress(asyncio.CancelledError):
+        await tending
+
+
+async def test_if_that_fails_the_process_ends_so_that_others_can_help(
+    serving: Serving, made: Engines, caplog: pytest.LogCaptureFixture
+) -> None:
+    await kill(serving)
+    made.make = UnstartableEngine
+    with pytest.raises(SystemExit) as ended:
+        await main._tend(serving)
+    assert ended.value.code == CANNOT_GO_ON
+    assert f"{MODEL} cannot answer any more: The fake engine does not start a second time." in caplog.text
+
+
+async def test_one_that_stops_over_and_over_is_started_ever_more_rarely(
+    serving: Serving, made: Engines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doctor = Revival(serving.versions(MODEL))
+    for deaths in (1, 2, 3):
+        await kill(serving)
+        monkeypatch.setattr(revival, "FIRST_PAUSE_S", 60.0)
+        if deaths > 1:
+            await doctor.look()
+            assert serving.state is State.FAILED
+        monkeypatch.setattr(revival, "FIRST_PAUSE_S", 0.0)
+        await doctor.look()
+        assert (serving.state, doctor.deaths) == (State.READY, deaths)
+    assert len(made.made) == 4
