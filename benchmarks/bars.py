@@ -1,6 +1,6 @@
 """What this service promises against its peers, judged from one run."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,6 +10,7 @@ from measurement import CAPACITY_CLIENTS, Turn
 
 PICTURE: Final = "png32"
 MOST_LEVELS: Final = 1.0
+SHARE: Final = 0.7
 
 
 @dataclass(frozen=True)
@@ -35,26 +36,19 @@ class Bar:
 
 @dataclass(frozen=True)
 class Run:
-    """What the bars are judged from; `raw_per_s` is the engine alone, on so many `cores`."""
+    """What the bars are judged from; everything ran on so many `cores`."""
 
     turns: Sequence[Turn]
-    raw_per_s: float
     cores: int
     large_jpeg: Comparison
 
     def turn(self, name: str) -> Turn | None:
         return next((turn for turn in self.turns if turn.name == name and turn.cells), None)
 
-    def per_s(self, turn: Turn | None) -> float | None:
-        cell = turn.cell(PICTURE, CAPACITY_CLIENTS) if turn else None
-        return cell.load.per_s if cell else None
-
     def best(self, engine: str) -> Turn | None:
         """The fastest peer on this engine."""
-        peers = [
-            turn for turn in self.turns if turn.engine == engine and turn.name != OURS and self.per_s(turn)
-        ]
-        return max(peers, key=lambda turn: self.per_s(turn) or 0.0, default=None)
+        peers = [turn for turn in self.turns if turn.engine == engine and turn.name != OURS]
+        return max(peers, key=lambda turn: turn.capacity, default=None)
 
 
 def judge(run: Run) -> list[Bar]:
@@ -73,10 +67,11 @@ def table(bars: Sequence[Bar]) -> str:
 
 
 def _times(run: Run, peer: Turn | None, title: str, bound: float) -> Bar:
-    ours, theirs = run.per_s(run.turn(OURS)), run.per_s(peer)
-    if peer is None or not ours or not theirs:
+    ours = run.turn(OURS)
+    if ours is None or peer is None or not peer.capacity:
         return Bar(title, None, bound, False, "")
-    return Bar(title, ours / theirs, bound, False, f"{ours:.0f}/s against {theirs:.0f}/s ({peer.name})")
+    numbers = f"{ours.capacity:.0f}/s against {peer.capacity:.0f}/s ({peer.name})"
+    return Bar(title, ours.capacity / peer.capacity, bound, False, numbers)
 
 
 def _against_baseline(run: Run) -> Bar:
@@ -96,12 +91,12 @@ def _against_engine(run: Run) -> Bar:
     title = "the same, as a share of the engine alone, without the generator's processor time"
     turn = run.turn(OURS)
     cell = turn.cell(PICTURE, CAPACITY_CLIENTS) if turn else None
-    if cell is None or not run.raw_per_s:
+    if turn is None or cell is None or not turn.raw_per_s:
         return Bar(title, None, 0.85, False, "")
     left = 1 - cell.load.generator_cpu_s / (run.cores * cell.load.seconds)
-    share = cell.load.per_s / (run.raw_per_s * left)
+    share = cell.load.per_s / (turn.raw_per_s * left)
     numbers = (
-        f"{cell.load.per_s:.0f}/s of {run.raw_per_s:.0f}/s; the generator took {1 - left:.1%} of the cores"
+        f"{cell.load.per_s:.0f}/s of {turn.raw_per_s:.0f}/s; the generator took {1 - left:.1%} of the cores"
     )
     return Bar(title, share, 0.85, False, numbers)
 
@@ -117,9 +112,8 @@ def _alone(run: Run) -> Bar:
 
 def _crowded(run: Run) -> Bar:
     title = "p99 under open-loop load at 70 % of capacity, times p50"
-    turn, capacity = run.turn(OURS), run.per_s(run.turn(OURS))
-    near: Callable[[float], bool] = lambda rate: abs(rate - 0.7 * (capacity or 0.0)) < 1  # noqa: E731
-    found = [cell for cell in turn.cells if not cell.clients and near(cell.rate)] if turn else []
+    turn = run.turn(OURS)
+    found = [cell for cell in turn.cells if abs(cell.rate - SHARE * turn.capacity) < 1] if turn else []
     measured = [(cell, cell.load.latency) for cell in found if cell.load.latency]
     if not measured:
         return Bar(title, None, 5, True, "")

@@ -1,12 +1,12 @@
 """A run as a page to read: tables in Markdown and one plot."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import bars
 from contenders import OURS
-from measurement import CAPACITY_CLIENTS, Cell, Turn
+from measurement import Cell, Turn
 from pictures import PICTURES
 
 NOISE: Final = 1.05  # a difference below this is none
@@ -20,7 +20,7 @@ def page(document: dict[str, Any], run: bars.Run, judged: Sequence[bars.Bar], pl
     """All of it, in Markdown."""
     parts = [
         f"# Servers compared, {document['date']}",
-        _circumstances(document, run),
+        _circumstances(document),
         f"![Servers compared]({plot})",
         "## Bars",
         bars.table(judged),
@@ -37,13 +37,14 @@ def page(document: dict[str, Any], run: bars.Run, judged: Sequence[bars.Bar], pl
     return "\n\n".join(parts) + "\n"
 
 
-def _circumstances(document: dict[str, Any], run: bars.Run) -> str:
+def _circumstances(document: dict[str, Any]) -> str:
     machine = document["machine"]
+    probes = document["raw_per_s"]
     instructions = ", ".join(machine["instructions"])
     return (
         f"{machine['cores']} cores of {machine['processor']} ({instructions}), load average "
         f"{machine['load_average']} before the run. Command: `{document['command']}`. The engine alone "
-        f"({document['engine']}) did {run.raw_per_s:.0f} images/s around this service's turn. Times are in "
+        f"({document['engine']}) did {min(probes):.0f} to {max(probes):.0f} images/s. Times are in "
         "ms; memory that processes share counts once; processor time is that of all processes of a server."
     )
 
@@ -74,7 +75,7 @@ def starts(turns: Sequence[Turn]) -> str:
         else [turn.title, turn.engine, turn.reason, "", ""]
         for turn in turns
     ]
-    heads = ["server", "engine", "ready after, s", "resident, MiB", "engine alone just before, images/s"]
+    heads = ["server", "engine", "ready after, s", "resident, MiB", "engine alone around it, images/s"]
     return markdown(heads, rows)
 
 
@@ -131,31 +132,41 @@ def _numbers(cell: Cell) -> list[str]:
 
 
 def draw(run: bars.Run, path: Path) -> None:
-    """Four panels, a line for each server."""
+    """Six panels, a bar for each server."""
     from matplotlib import pyplot as plt
 
-    turns = [turn for turn in run.turns if turn.cell(bars.PICTURE, CAPACITY_CLIENTS)]
+    turns = [turn for turn in run.turns if turn.capacity]
     names = [f"{turn.title}\n{turn.engine}" for turn in turns]
-    crowd = [turn.cell(bars.PICTURE, CAPACITY_CLIENTS) for turn in turns]
-    alone = [turn.cell(bars.PICTURE, 1) for turn in turns]
-    panels = {
-        "32x32 PNG, 32 clients: images/s (more is better)": [
-            cell.load.per_s if cell else 0 for cell in crowd
-        ],
-        "32x32 PNG, 1 client: p50 in ms (less is better)": [
-            cell.load.latency.p50 if cell and cell.load.latency else 0 for cell in alone
-        ],
-        "Processor time per image, 32 clients, ms": [cell.cpu_ms if cell else 0 for cell in crowd],
-        "Resident memory, MiB": [turn.resident_mib for turn in turns],
-    }
-    figure, axes = plt.subplots(2, 2, figsize=(15, 9), layout="constrained")
-    for axis, (title, values) in zip(axes.flat, panels.items(), strict=True):
-        colours = ["#d1495b" if turn.name == OURS else "#30638e" for turn in turns]
+    colours = ["#d1495b" if turn.name == OURS else "#30638e" for turn in turns]
+    figure, axes = plt.subplots(3, 2, figsize=(15, 14), layout="constrained")
+    for axis, (title, values) in zip(axes.flat, _panels(turns).items(), strict=True):
         shown = axis.barh(names, values, color=colours)
         axis.bar_label(shown, fmt="%.1f", padding=3)
         axis.margins(x=0.12)
         axis.invert_yaxis()
         axis.set_title(title)
         axis.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=90)
     plt.close(figure)
+
+
+def _panels(turns: Sequence[Turn]) -> dict[str, list[float]]:
+    def of(number: Callable[[Cell], float], picture: str, clients: int) -> list[float]:
+        cells = (turn.cell(picture, clients) for turn in turns)
+        return [number(cell) if cell else 0.0 for cell in cells]
+
+    def per_s(cell: Cell) -> float:
+        return cell.load.per_s
+
+    return {
+        "32x32 PNG, 32 clients: images/s (more is better)": of(per_s, "png32", 32),
+        "32x32 PNG, 1 client: p50 in ms (less is better)": of(
+            lambda cell: cell.load.latency.p50 if cell.load.latency else 0.0, "png32", 1
+        ),
+        "500x375 JPEG, 32 clients: images/s (more is better)": of(per_s, "jpeg500", 32),
+        "12-megapixel JPEG, 8 clients: images/s (more is better)": of(per_s, "jpeg12mp", 8),
+        "32x32 PNG, 32 clients: processor time per image, ms (less is better)": of(
+            lambda cell: cell.cpu_ms, "png32", 32
+        ),
+        "Resident memory, MiB (less is better)": [turn.resident_mib for turn in turns],
+    }

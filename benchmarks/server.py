@@ -60,6 +60,15 @@ class Server:
             ServerError: it answers with something else.
             OSError: it does not answer.
         """
+        return _probabilities(self.answer(kind, picture))
+
+    def answer(self, kind: str, picture: Picture) -> Any:
+        """The document that it answers with.
+
+        Raises:
+            ServerError: it answers with something else.
+            OSError: it does not answer.
+        """
         body = self.body(kind, picture)
         connection = http.client.HTTPConnection(HOST, self.port, timeout=ANSWER_WITHIN_S)
         try:
@@ -70,7 +79,7 @@ class Server:
             connection.close()
         if reply.status != http.HTTPStatus.OK:
             raise ServerError(f"{self.contender.name} answered {reply.status}: {answer[:200]!r}")
-        return _probabilities(json.loads(answer))
+        return json.loads(answer)
 
 
 @contextmanager

@@ -26,10 +26,11 @@ def turn(name: str, engine: str, per_s: float, p50_ms: float) -> Turn:
 
 @pytest.fixture
 def run() -> Run:
-    ours = turn(OURS, "auto", 500, 2)
+    ours = turn(OURS, "openvino-int8", 500, 2)
+    ours.raw_per_s = 550
     ours.cells.append(cell(0, 350, 4, rate=350))
     peers = [turn(BASELINE, TENSORFLOW, 90, 11), turn("t", TENSORFLOW, 120, 9), turn("i", INT8, 400, 3)]
-    return Run([ours, *peers], raw_per_s=550, cores=2, large_jpeg=JPEG)
+    return Run([ours, *peers], cores=2, large_jpeg=JPEG)
 
 
 def test_each_bar_is_judged_against_the_best_peer_of_its_kind(run: Run) -> None:
@@ -42,21 +43,21 @@ def test_each_bar_is_judged_against_the_best_peer_of_its_kind(run: Run) -> None:
 
 
 def test_a_bar_whose_peers_did_not_run_is_not_called_held() -> None:
-    judged = judge(Run([], 0.0, 2, JPEG))
+    judged = judge(Run([], 2, JPEG))
     assert {bar.verdict for bar in judged[:-1]} == {"not measured"}
     assert judged[-1].verdict == "holds"
 
 
 def test_a_cheap_decode_with_other_pixels_does_not_hold() -> None:
     wrong = Comparison(here_ms=1.0, pillow_ms=100.0, levels=1.5)
-    assert judge(Run([], 0.0, 2, wrong))[-1].holds is None
+    assert judge(Run([], 2, wrong))[-1].holds is None
 
 
 def test_where_a_peer_is_better_is_told(run: Run) -> None:
     assert losses(run) == "Nowhere in this run."
     faster = turn("faster", INT8, 600, 1)
     faster.resident_mib = 100
-    text = losses(Run([*run.turns, faster], 550, 2, JPEG))
+    text = losses(Run([*run.turns, faster], 2, JPEG))
     assert "600 images/s, 500 here" in text
     assert "p99 3.0 ms, 6.0 here" in text
     assert "100 MiB, 300 here" in text
