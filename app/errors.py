@@ -39,10 +39,15 @@
     │   ├── UnauthorizedError
     │   ├── ConflictError
     │   └── UnsoundVersionError
+    ├── FeedbackError                feedback that cannot be taken
+    │   ├── FeedbackOffError
+    │   ├── UnknownPredictionError
+    │   └── UnknownLabelError
     ├── FileError                    a file or folder that a command cannot use
     ├── UnavailableError             true now, perhaps not in a moment
     │   ├── NotReadyError
-    │   └── OverloadedError
+    │   ├── OverloadedError
+    │   └── FeedbackStoreError
     └── DeadlineError                the answer would have come too late
 
 Each class has a `code`, a word that stays the same for programs to compare. The message is for people: it
@@ -224,6 +229,22 @@ class UnsoundVersionError(ManagementError):
     code = "unsound_version"
 
 
+class FeedbackError(ServiceError):
+    code = "feedback_error"
+
+
+class FeedbackOffError(FeedbackError):
+    code = "feedback_off"
+
+
+class UnknownPredictionError(FeedbackError):
+    code = "unknown_prediction"
+
+
+class UnknownLabelError(FeedbackError):
+    code = "unknown_label"
+
+
 class FileError(ServiceError):
     code = "file_error"
 
@@ -251,6 +272,10 @@ class NotReadyError(UnavailableError):
 
 class OverloadedError(UnavailableError):
     code = "overloaded"
+
+
+class FeedbackStoreError(UnavailableError):
+    code = "feedback_store_failed"
 
 
 class DeadlineError(ServiceError):

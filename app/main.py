@@ -8,6 +8,7 @@ import logging
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -18,6 +19,7 @@ from app.api import (
     cards,
     docs,
     explain,
+    feedback,
     health,
     management,
     metrics,
@@ -37,6 +39,7 @@ from app.api.shortcut import Shortcut
 from app.decoding import Decoder
 from app.errors import CANNOT_GO_ON, CANNOT_START, EngineError, ServiceError, SettingsError
 from app.explanation import Explainer
+from app.feedback import Feedback
 from app.loading import Choose
 from app.metrics import Metrics
 from app.serving import Serving
@@ -71,7 +74,7 @@ def create_app(
     app.state.waits_for_model = waits_for_model
     app.state.metrics = Metrics()
     app.state.gate = Gate(settings, app.state.metrics)
-    native = (predict, batch, explain, models, cards, health, metrics, docs)
+    native = (predict, batch, explain, feedback, models, cards, health, metrics, docs)
     for router in (module.router for module in native):
         app.include_router(router)
     app.include_router(tfserving_routes.router)
@@ -90,7 +93,7 @@ def _guard(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(
         BodyLimit,
         max_bytes=settings.max_body_bytes,
-        exceptions={batch.PATH: settings.max_upload_bytes},
+        exceptions={batch.PATH: settings.max_upload_bytes, feedback.PATH: feedback.MAX_BYTES},
     )
     app.add_middleware(Admission, settings=settings, gate=app.state.gate)
     app.add_middleware(Observation, metrics=app.state.metrics)
@@ -106,6 +109,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     decoder = app.state.decoder = Decoder.configured(settings, app.state.metrics)
     app.state.explainer = Explainer(decoder, settings.queue_explanations)
     metrics.watch(app.state.metrics, serving, decoder)
+    opinions = app.state.feedback = Feedback.configured(settings, app.state.metrics)
+    app.state.metrics.watch_feedback(partial(feedback.gauges, opinions))
     app.state.grpc = None
     starting = asyncio.create_task(_start(app))
     beside = [
@@ -126,6 +131,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await stop_grpc(app)
         decoder.close()
         await serving.close()
+        await asyncio.to_thread(opinions.close)
 
 
 async def stop_grpc(app: FastAPI) -> None:
@@ -137,6 +143,7 @@ async def stop_grpc(app: FastAPI) -> None:
 async def _start(app: FastAPI) -> None:
     """Loads the model while the probes answer already; without a model there is nothing to stay for."""
     try:
+        await asyncio.to_thread(app.state.feedback.start)
         if not app.state.waits_for_model:
             await _open_grpc(app)
         await app.state.serving.start()

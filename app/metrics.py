@@ -63,6 +63,11 @@ class Metrics:
         self.picture_refusals: Final = self._counter(
             "classifier_picture_refusals", "Files that became no picture, by the code of the error.", "code"
         )
+        self.unremembered: Final = Counter(
+            "classifier_predictions_unremembered",
+            "Answers that no feedback can be given on, since the file could not follow.",
+            registry=self.registry,
+        )
         self.in_flight: Final = Gauge(
             "classifier_requests_in_flight",
             "Requests admitted and not yet answered.",
@@ -107,6 +112,12 @@ class Metrics:
             self._live.waiting = waiting
         self._live.live, self._live.versions = live, versions
 
+    def watch_feedback(
+        self, figures: Callable[[], Iterable[tuple[Mapping[str, str], Mapping[str, float]]]]
+    ) -> None:
+        """What is looked up too: of each version with feedback its labels, and its figures by name."""
+        self._live.feedback = figures
+
     def took(self, stage: Stage, seconds: float) -> None:
         self._stages[stage].observe(seconds)
 
@@ -145,6 +156,7 @@ class _Live(Collector):
         self.ready: Callable[[], bool] = lambda: False
         self.live: Callable[[], Iterable[Mapping[str, str]]] = list
         self.versions: Callable[[], Iterable[Mapping[str, str]]] = list
+        self.feedback: Callable[[], Iterable[tuple[Mapping[str, str], Mapping[str, float]]]] = list
 
     def describe(self) -> list[GaugeMetricFamily]:
         """See `Collector`; without it, registering would collect."""
@@ -171,6 +183,7 @@ class _Live(Collector):
             "What each version does; those merely on disk are left out.",
             self.versions(),
         )
+        yield from _of_feedback(self.feedback())
 
 
 def _ones(name: str, meaning: str, rows: Iterable[Mapping[str, str]]) -> Iterator[GaugeMetricFamily]:
@@ -181,3 +194,17 @@ def _ones(name: str, meaning: str, rows: Iterable[Mapping[str, str]]) -> Iterato
         for row in found:
             family.add_metric(list(row.values()), 1)
         yield family
+
+
+def _of_feedback(
+    rows: Iterable[tuple[Mapping[str, str], Mapping[str, float]]],
+) -> Iterator[GaugeMetricFamily]:
+    """A metric per figure, with a row per version."""
+    found: dict[str, GaugeMetricFamily] = {}
+    for labels, figures in rows:
+        for name, value in figures.items():
+            if name not in found:
+                meaning = "From feedback on this version's predictions; see docs/api.md."
+                found[name] = GaugeMetricFamily(f"classifier_feedback_{name}", meaning, labels=list(labels))
+            found[name].add_metric(list(labels.values()), value)
+    yield from found.values()

@@ -123,6 +123,16 @@ class Settings(BaseSettings):
     queue_explanations: Annotated[
         PositiveInt, Field(description="explanations that are worked on or wait")
     ] = 16
+    feedback_file: Annotated[
+        Path | None, Field(description="where predictions and feedback on them are kept; none without it")
+    ] = None
+    feedback_hours: Annotated[
+        PositiveFloat, Field(description="how long feedback on a prediction is taken")
+    ] = 168.0
+    feedback_predictions: Annotated[
+        PositiveInt, Field(description="predictions that feedback is taken on, at most")
+    ] = 100_000
+
     request_timeout_s: Annotated[
         PositiveFloat, Field(description="time for an answer once the body is read")
     ] = 30.0

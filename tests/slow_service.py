@@ -1,4 +1,4 @@
-"""The service with an engine that takes a set time; arguments are the folder of models and the port."""
+"""The service with an engine that takes a set time: arguments are the models, the port and the seconds."""
 
 import sys
 import time
@@ -21,12 +21,15 @@ PICTURES_PER_BATCH = 4
 class SlowEngine(FakeEngine):
     """Sleeps, so that it needs no core and its speed does not depend on what else runs."""
 
+    seconds = SECONDS_PER_BATCH
+
     def predict(self, images: NDArray[np.uint8]) -> Prediction:
-        time.sleep(SECONDS_PER_BATCH)
+        time.sleep(self.seconds)
         return super().predict(images)
 
 
-def main(root: str, port: str) -> None:
+def main(root: str, port: str, seconds: str = str(SECONDS_PER_BATCH)) -> None:
+    SlowEngine.seconds = float(seconds)
     settings = Settings(model_root=Path(root), model_name=MODEL, queue_pictures=2 * PICTURES_PER_BATCH)
     app = create_app(settings, lambda *_: SlowEngine((PICTURES_PER_BATCH,)))
     uvicorn.run(

@@ -18,6 +18,7 @@ LAYERS = (
     ("app.server",),
     ("app.classify", "app.http_protocol", "app.main"),
     ("app.api", "app.results"),
+    ("app.feedback",),
     ("app.classification", "app.explanation"),
     ("app.serving",),
     ("app.revival",),
@@ -27,13 +28,13 @@ LAYERS = (
     ("app.loading",),
     ("app.model",),
     ("app.batching", "app.decoding", "app.deployment", "app.golden", "app.graph"),
-    ("app.engines", "app.metrics", "app.repository"),
+    ("app.engines", "app.feedback_store", "app.metrics", "app.repository"),
     ("app.imaging", "app.importance", "app.overlay"),
     ("app.colour", "app.geometry", "app.picture_formats", "app.picture_structure"),
     ("app.manifest",),
     ("app.parquet",),
     ("app.operations", "app.wire"),
-    ("app.cores", "app.folder", "app.logs", "app.rows", "app.settings", "app.shared_metrics"),
+    ("app.cores", "app.estimation", "app.folder", "app.logs", "app.rows", "app.settings", "app.shared_metrics"),
     ("app.errors",),
 )
 OPEN_TO_TRAINING = {

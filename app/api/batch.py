@@ -17,6 +17,7 @@ from app.api.parameters import Wanted
 from app.api.schemas import BatchResult, PlacedClassification, PlacedProblem
 from app.classification import classify
 from app.errors import BodyTooLargeError, EmptyFileError, EngineError, PictureError, UploadError
+from app.feedback import Feedback
 from app.model import Model
 
 PATH: Final = "/predict/batch"
@@ -106,6 +107,7 @@ async def predict_batch(request: Request, serving: Serving, decoder: Decoder, se
             wanted=wanted,
             max_bytes=settings.max_body_bytes,
             request_id=problems.request_id_of(request),
+            feedback=request.app.state.feedback,
         )
         async with deadline(request, settings):
             results = await _each(files, answer)
@@ -141,6 +143,7 @@ async def _answer(
     wanted: Wanted,
     max_bytes: int,
     request_id: str,
+    feedback: Feedback,
 ) -> Result:
     try:
         _check(data, max_bytes)
@@ -149,6 +152,7 @@ async def _answer(
         if isinstance(error, EngineError) and not model.alive:
             raise
         return PlacedProblem(index=index, error=problems.of(error, request_id))
+    feedback.remember(request_id, classified, index)
     return await answers.answer(classified, wanted, PlacedClassification, index=index)
 
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from app import decoding, explanation, serving, settings
+from app import decoding, explanation, feedback, serving, settings
 
 
 async def _serving(request: Request) -> serving.Serving:
@@ -22,6 +22,11 @@ async def _explainer(request: Request) -> explanation.Explainer:
     return found
 
 
+async def _feedback(request: Request) -> feedback.Feedback:
+    found: feedback.Feedback = request.app.state.feedback
+    return found
+
+
 async def _settings(request: Request) -> settings.Settings:
     found: settings.Settings = request.app.state.settings
     return found
@@ -30,4 +35,5 @@ async def _settings(request: Request) -> settings.Settings:
 Serving = Annotated[serving.Serving, Depends(_serving)]
 Decoder = Annotated[decoding.Decoder, Depends(_decoder)]
 Explainer = Annotated[explanation.Explainer, Depends(_explainer)]
+Feedback = Annotated[feedback.Feedback, Depends(_feedback)]
 Settings = Annotated[settings.Settings, Depends(_settings)]

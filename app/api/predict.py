@@ -97,6 +97,7 @@ async def predict(request: Request, serving: Serving, decoder: Decoder, settings
         async with deadline(request, settings):
             classified = await classify(data, model, decoder, wanted.fit)
             body = (await answer(classified, wanted, Classification)).model_dump_json()
+        request.app.state.feedback.remember(problems.request_id_of(request), classified)
         spent_s = {
             "read": arrived - began,
             "decode": classified.decode_s,

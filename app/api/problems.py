@@ -40,6 +40,9 @@ STATUS: Final[Mapping[type[ServiceError], HTTPStatus]] = {
     errors.LabelNotFoundError: HTTPStatus.NOT_FOUND,
     errors.ManagementError: HTTPStatus.CONFLICT,
     errors.UnauthorizedError: HTTPStatus.UNAUTHORIZED,
+    errors.FeedbackError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.FeedbackOffError: HTTPStatus.NOT_IMPLEMENTED,
+    errors.UnknownPredictionError: HTTPStatus.NOT_FOUND,
     errors.UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.DeadlineError: HTTPStatus.GATEWAY_TIMEOUT,
 }
