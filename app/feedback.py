@@ -186,7 +186,7 @@ class _Writer:
         self._store = store
         self._metrics = metrics
         self._has_failed = False
-        self._has_news = True
+        self._newest = -1
         self._pruned = -_PRUNE_EVERY_S
         self._next_figures = 0.0
 
@@ -206,16 +206,17 @@ class _Writer:
                 self._settle(each)
 
     def figures(self, before: Sequence[Figures]) -> Sequence[Figures]:
-        """New ones if there is news, though not all the time."""
+        """New ones if there is news, of other processes too, though not all the time."""
         began = monotonic()
-        if not self._has_news or began < self._next_figures:
-            return before
         try:
+            newest = self._store.newest()
+            if newest == self._newest or began < self._next_figures:
+                return before
             found = [Figures.of(sample) for sample in self._store.samples()]
         except FeedbackStoreError as error:
             self._failed(error)
             return before
-        self._has_news = False
+        self._newest = newest
         self._next_figures = monotonic() + _SPARE * (monotonic() - began)
         return found
 
@@ -226,7 +227,6 @@ class _Writer:
         except ServiceError as error:
             _tell(future, partial(future.set_exception, error))
         else:
-            self._has_news = True
             _tell(future, partial(future.set_result, labelled))
 
     def _failed(self, error: FeedbackStoreError) -> None:

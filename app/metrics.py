@@ -63,10 +63,9 @@ class Metrics:
         self.picture_refusals: Final = self._counter(
             "classifier_picture_refusals", "Files that became no picture, by the code of the error.", "code"
         )
-        self.unremembered: Final = Counter(
+        self.unremembered: Final = self._counter(
             "classifier_predictions_unremembered",
             "Answers that no feedback can be given on, since the file could not follow.",
-            registry=self.registry,
         )
         self.in_flight: Final = Gauge(
             "classifier_requests_in_flight",

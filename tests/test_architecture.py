@@ -34,7 +34,15 @@ LAYERS = (
     ("app.manifest",),
     ("app.parquet",),
     ("app.operations", "app.wire"),
-    ("app.cores", "app.estimation", "app.folder", "app.logs", "app.rows", "app.settings", "app.shared_metrics"),
+    (
+        "app.cores",
+        "app.estimation",
+        "app.folder",
+        "app.logs",
+        "app.rows",
+        "app.settings",
+        "app.shared_metrics",
+    ),
     ("app.errors",),
 )
 OPEN_TO_TRAINING = {
