@@ -13,9 +13,9 @@ from typing import Any
 import httpx2 as httpx
 import numpy as np
 import pytest
-from conftest import Encode, serve
+from conftest import Encode, free_port, serve
 from fakes import MODEL, FakeEngine, publish_fake
-from test_service import environment, free_port
+from test_service import environment
 
 from app.errors import FeedbackStoreError, UnknownPredictionError
 from app.feedback_store import FeedbackStore, Prediction
