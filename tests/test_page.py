@@ -242,7 +242,7 @@ def test_what_speaks_for_a_class_is_shown_on_the_picture(page: Page, tmp_path: P
     assert overlay.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [64, 64]
     page.get_by_role("button", name="Show what speaks for blue").click()
     expect(page.get_by_role("img", name="the parts marked that speak for blue")).to_be_visible()
-    page.get_by_role("button", name="Show the picture alone").click()
+    page.get_by_role("button", name="Hide it").click()
     expect(page.locator("[data-part=overlay]")).to_be_hidden()
 
 

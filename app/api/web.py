@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from app.api.accept import prefers_html
+from app.settings import Settings
 
 router = APIRouter(include_in_schema=False)
 
@@ -79,9 +80,13 @@ async def file(request: Request, path: str) -> Response:
 
 
 def _directions(request: Request) -> dict[str, Any]:
+    settings: Settings = request.app.state.settings
     return {
         "service": request.app.title,
         "predict": {"method": "POST", "path": "/predict", "try": _PREDICT_SAMPLE},
+        "explain": {"method": "POST", "path": "/explain"},
+        "models": "/models",
+        "management": settings.admin_key is not None,
         "docs": "/docs",
         "openapi": request.app.openapi_url,
         "live": "/livez",

@@ -1,12 +1,23 @@
 /** The admin key: typed by a person, kept in memory only, gone with the page. */
 
 import { show } from "./dom.js";
+import { offers } from "./offers.js";
 import { Problem, ask } from "./service.js";
 
 const form = document.getElementById("admin");
 const field = document.getElementById("admin-key");
 const use = document.getElementById("admin-use");
 let key = "";
+
+/** Asks for a key, if the service takes one. */
+export async function offer() {
+  try {
+    const { management } = await offers();
+    show(form, management);
+  } catch {
+    // Without the service there is nothing to manage; the view says so, and asks again when it is entered.
+  }
+}
 
 /** Calls `changed` when a key is there or gone. */
 export function start(changed) {
@@ -31,9 +42,6 @@ export async function command(method, path, body) {
       body: body && JSON.stringify(body),
     });
   } catch (error) {
-    if (error instanceof Problem && error.status === 404 && error.code === "not_found") {
-      throw new Error("The service takes no such call: it was started without CLASSIFIER_ADMIN_KEY.", { cause: error });
-    }
     if (error instanceof Problem && [401, 403].includes(error.status)) {
       throw new Error("The service does not know this key. It is what CLASSIFIER_ADMIN_KEY says where it was started.", { cause: error });
     }

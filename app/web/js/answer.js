@@ -16,6 +16,8 @@ const NOTES = {
   transparent: "Its see-through parts were put on white.",
 };
 
+const MOST_NAMED = 8;
+
 export class AnswerView {
   /** `again` sends the picture once more; `all` gives the pictures of this visit. */
   constructor(picture, { again, all }) {
@@ -107,7 +109,7 @@ export class AnswerView {
     const share = `${Math.round(100 * set.coverage)} %`;
     parts["set-words"].replaceChildren(
       set.labels.length === 1 ? `With ${share} confidence it is ` : `With ${share} confidence it is one of ${set.labels.length}: `,
-      element("strong", {}, either(set.labels)),
+      element("strong", {}, set.labels.length > MOST_NAMED ? `${set.labels.slice(0, MOST_NAMED).join(", ")} and ${set.labels.length - MOST_NAMED} more` : either(set.labels)),
       ".",
     );
     parts.coverage.value = String(set.coverage);

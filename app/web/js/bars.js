@@ -3,8 +3,13 @@
 import { element, icon } from "./dom.js";
 import { percent } from "./words.js";
 
+// A model may know a thousand classes: the first of them are shown, the rest on demand.
+const MOST = 15;
+const FIRST = 10;
+
 export class Bars {
   #buttons = new Map(); // by label
+  #isWhole = false;
 
   /** `explain` is called with a label; without it there are no buttons. */
   constructor(list, explain = null) {
@@ -15,9 +20,21 @@ export class Bars {
   show({ probabilities, label, confidence_set: set }) {
     const isInSet = new Set(set ? set.labels : [label]); // neither: no bar stands out
     const rows = Object.entries(probabilities).sort(([, one], [, other]) => other - one);
+    const shown = this.#isWhole || rows.length <= MOST ? rows : rows.slice(0, FIRST);
     this.#buttons.clear();
     this.list.classList.toggle("is-plain", !this.explain);
-    this.list.replaceChildren(...rows.map(([name, share]) => this.#row(name, share, isInSet.has(name))));
+    this.list.replaceChildren(...shown.map(([name, share]) => this.#row(name, share, isInSet.has(name))));
+    if (shown.length < rows.length) this.list.append(this.#rest(rows.length, () => this.show({ probabilities, label, confidence_set: set })));
+  }
+
+  #rest(number, again) {
+    const button = element("button", { type: "button", className: "button compact quiet" }, `Show all ${number.toLocaleString("en")} classes`);
+    button.addEventListener("click", () => {
+      this.#isWhole = true;
+      again();
+      this.list.children[FIRST].querySelector("button")?.focus();
+    });
+    return element("li", {}, button);
   }
 
   /** Marks the label whose explanation is shown or on its way; null for none. */

@@ -55,7 +55,7 @@ export class Lines {
 
   #tell(values) {
     const words = this.series.map(({ label, colour }, index) => {
-      const key = element("span", {}, `${label} ${values[index] === null ? "none" : this.format(values[index])}`);
+      const key = element("span", {}, `${label} ${values[index] === null ? "–" : this.format(values[index])}`);
       key.style.setProperty("--key", `var(--${colour})`);
       return key;
     });

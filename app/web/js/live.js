@@ -51,7 +51,7 @@ function drawn() {
         { label: "half within", colour: "accent" },
         { label: "95 % within", colour: "warn" },
       ],
-      { seconds: KEPT_S, format: (ms) => (ms < 10 ? milliseconds(ms) : `${Math.round(ms).toLocaleString("en")} ms`) },
+      { seconds: KEPT_S, format: (ms) => `${ms.toLocaleString("en", { maximumFractionDigits: ms < 10 ? 1 : 0 })} ms` },
     ),
     batches: new Columns(figure("batches"), (batches) => batches.toLocaleString("en")),
     classes: new Bars(document.getElementById("classes")),
@@ -114,7 +114,7 @@ function stretchOf(samples) {
   const pictures = (from) => growth(sum(from, "classifier_predictions_total"), sum(samples, "classifier_predictions_total"));
   if (readings.length > 1 && pictures(oldest) > 0) {
     const minutes = Math.round((readings.at(-1).time - readings[0].time) / 60);
-    return { from: oldest, samples, words: minutes < 1 ? "in the last minute" : `in the last ${count(minutes, "minute")}` };
+    return { from: oldest, samples, words: minutes <= 1 ? "in the last minute" : `in the last ${count(minutes, "minute")}` };
   }
   return { from: new Map(), samples, words: "since the service started" };
 }

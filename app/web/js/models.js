@@ -25,6 +25,7 @@ admin.start(() => read(true));
 
 /** Begins, and gives what ends it. */
 export function enter() {
+  admin.offer();
   read();
   return () => clearTimeout(timer);
 }

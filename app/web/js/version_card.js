@@ -3,6 +3,8 @@
 import { definitions, element } from "./dom.js";
 import { bytes, decimal, percent } from "./words.js";
 
+const MOST_CLASSES = 30; // in a matrix that can be read; the page of the card has larger ones
+
 /** The parts of a card as elements; what was not measured is left out. */
 export function cardOf(card) {
   const { name, version, measurements, evaluation, classes, calibration } = card;
@@ -11,7 +13,7 @@ export function cardOf(card) {
     part("Calibration", element("dl", {}, ...definitions(calibrated(calibration)))),
     ...(classes ? [part("By class", byClass(classes))] : []),
     ...(evaluation?.reliability?.length ? [part("Are its probabilities right?", reliability(evaluation.reliability))] : []),
-    ...(evaluation?.confusion ? [part(`What it takes for what: each row is what ${evaluation.data} shows, each column what was said`, confusion(card), "wide")] : []),
+    ...(evaluation?.confusion.length <= MOST_CLASSES ? [part(`What it takes for what: each row is what ${evaluation.data} shows, each column what was said`, confusion(card), "wide")] : []),
     part("Where it comes from", element("dl", {}, ...definitions(lineage(card))), "wide"),
     element("p", { className: "wide small" }, element("a", { href: `models/${encodeURIComponent(name)}/versions/${version}` }, "The whole card as a page of its own")),
   ];
