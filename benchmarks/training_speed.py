@@ -31,6 +31,7 @@ from training.processor import (
     use_bfloat16,
 )
 from training.recipe import SEED
+from training.split import Pictures
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,13 @@ def stepper(variant: Variant, size: int, batch: int) -> Callable[[], float]:
     )
     images = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
     to_logits = keras.Model(network.input, network.get_layer("logits").output)
-    trainer = Trainer(to_logits, SEED, images, np.arange(batch) % 10)
+    pictures = Pictures(images, np.arange(batch) % 10)
+    trainer = Trainer(to_logits, SEED, pictures)
     images_float = images.astype(np.float32)
 
     def step() -> float:
         began = time.perf_counter()
-        trainer.learn(images_float, trainer.labels)
+        trainer.learn(images_float, pictures.labels)
         return time.perf_counter() - began
 
     step()

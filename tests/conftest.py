@@ -20,6 +20,7 @@ from fastapi import FastAPI
 from numpy.typing import NDArray
 from PIL import Image
 
+from app.engines import Engine
 from app.main import create_app
 from app.manifest import FILE_NAME, GOLDEN_NAME
 from app.repository import Repository, Version
@@ -91,8 +92,8 @@ def reachable(app: FastAPI) -> Iterator[httpx.Client]:
 
 
 @contextmanager
-def serve(settings: Settings, engine: FakeEngine) -> Iterator[httpx.Client]:
-    """The whole application with a fake engine in it, ready."""
+def serve(settings: Settings, engine: Engine) -> Iterator[httpx.Client]:
+    """The whole application with this engine in it, ready."""
     with reachable(create_app(settings, lambda *_: engine)) as client:
         while client.get("/readyz").status_code != 200:
             time.sleep(0.01)
@@ -100,7 +101,7 @@ def serve(settings: Settings, engine: FakeEngine) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def serving_with() -> Callable[[Settings, FakeEngine], AbstractContextManager[httpx.Client]]:
+def serving_with() -> Callable[[Settings, Engine], AbstractContextManager[httpx.Client]]:
     """Starts a service for settings of the test's own."""
     return serve
 

@@ -48,6 +48,7 @@ LAYERS = (
 OPEN_TO_TRAINING = {
     "app.engines",
     "app.errors",
+    "app.folder",
     "app.golden",
     "app.graph",
     "app.imaging",
@@ -149,8 +150,8 @@ def test_only_the_api_and_what_is_above_it_know_http(path: Path) -> None:
         assert not {name.split(".")[0] for name in imports(path)} & WEB_PACKAGES
 
 
-@pytest.mark.parametrize("entry", ["app.main", "app.__main__"])
-def test_importing_the_service_loads_no_engine(entry: str) -> None:
+@pytest.mark.parametrize("entry", ["app.main", "app.__main__", "training.cli"])
+def test_a_command_loads_no_engine_before_it_needs_one(entry: str) -> None:
     command = f"import sys, {entry}; print(*sys.modules)"
     python = [sys.executable, "-W", "error", "-c", command]
     loaded = subprocess.run(python, check=False, capture_output=True, text=True, cwd="/")

@@ -9,6 +9,7 @@ from training.errors import CheckpointError
 from training.fit import Trainer
 from training.normalization import FusedBatchNormalization
 from training.recipe import QUICK, SEED, Phase, Recipe
+from training.split import Pictures
 
 TINY = dataclasses.replace(QUICK, phases=(Phase(1, 16, 0.75), Phase(1, 32)), batch_size=16, warmup=0.3)
 
@@ -21,7 +22,7 @@ def trainer(recipe: Recipe = TINY) -> Trainer:
     network = keras.Model(pixels, keras.layers.Dense(2, name="logits")(x))
     labels = np.arange(64) % 2
     images = np.random.default_rng(0).integers(0, 120, (64, 32, 32, 3)) + labels[:, None, None, None] * 100
-    made = Trainer(network, recipe, images.astype(np.uint8), labels)
+    made = Trainer(network, recipe, Pictures(images.astype(np.uint8), labels))
     made.start()
     return made
 

@@ -52,3 +52,22 @@ def test_impossible_phases_are_refused(phase: tuple[int, int, float]) -> None:
 
 def test_every_recipe_goes_by_its_name() -> None:
     assert all(name == recipe.name for name, recipe in RECIPES.items())
+
+
+def test_phases_and_moves_grow_with_the_pictures() -> None:
+    larger = QUICK.at_size(224)
+    assert [phase.image_size for phase in larger.phases] == [112, 168, 224]
+    assert larger.translate == 14
+    assert QUICK.at_size(32) == QUICK
+
+
+@given(st.integers(8, 1024))
+def test_every_phase_can_be_halved_three_times_but_the_last_which_is_as_asked_for(size: int) -> None:
+    *earlier, last = QUICK.at_size(size).phases
+    assert last.image_size == size
+    assert all(phase.image_size % 8 == 0 for phase in earlier)
+
+
+def test_the_stem_for_large_pictures_is_not_whitened() -> None:
+    with pytest.raises(RecipeError, match="whitened_stem"):
+        dataclasses.replace(QUICK, stem="imagenet")

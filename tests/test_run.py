@@ -8,11 +8,16 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from conftest import Encode
+from PIL import Image
 
+from app.engines import choose
 from app.repository import Repository, Version
+from app.settings import Settings
 from training.data import Dataset
+from training.folders import load_folder
 from training.recipe import QUICK, Phase
-from training.resnet import Convolution
+from training.resnet import Convolution, Stem
 from training.run import Checkpoints, train_and_publish
 
 RECIPE = dataclasses.replace(QUICK, phases=(Phase(2, 16),), batch_size=8)
@@ -26,7 +31,8 @@ pytestmark = [
 def one_convolution(
     classes: int,
     *,
-    image_size: int | None = 32,
+    stem: Stem,  # noqa: ARG001 - it has none to choose
+    image_size: int | None,
     dropout: float,
     convolution: Convolution = keras.layers.Conv2D,
 ) -> keras.Model:
@@ -94,3 +100,31 @@ def test_ctrl_c_leaves_no_version_and_the_same_command_goes_on(
     version = train(data)
     assert version.manifest.lineage["resumed"] is True
     assert not (tmp_path / "checkpoint.npz").exists()
+
+
+def test_somebodys_own_pictures_become_a_model_that_is_served(
+    tmp_path: Path, train: Train, encode: Encode, serving_with: Callable[..., Any]
+) -> None:
+    strongest = {"apple": "red", "leaf": "lime", "sky": "blue"}
+    for name, colour in strongest.items():
+        (tmp_path / "fruit" / name).mkdir(parents=True)
+        for number in range(12):
+            picture = Image.new("RGB", (30, 20), colour)
+            picture.putpixel((number, 4), (255, 255, 255))
+            (tmp_path / "fruit" / name / f"{number}.jpg").write_bytes(encode(picture, "JPEG"))
+    data = load_folder(tmp_path / "fruit", 24, scratch=tmp_path / "run", report=print)
+    version = train(data)
+    assert (version.manifest.input.height, version.manifest.input.width) == (24, 24)
+    assert dict(version.manifest.lineage)["data"] == {
+        "name": "fruit",
+        "training_pictures": 29,
+        "held_out_pictures": 0,
+        "skipped_files": 0,
+        "fingerprint_sha256": data.fingerprint(),
+    }
+    settings = Settings(model_root=version.path.parent.parent, model_name="colours")
+    with serving_with(settings, choose("auto", version.path, 1)) as client:
+        for name, colour in strongest.items():
+            answer = client.post("/predict", files={"file": encode(colour)}).raise_for_status().json()
+            assert answer["label"] == name
+            assert list(answer["probabilities"]) == ["apple", "leaf", "sky"]

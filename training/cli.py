@@ -10,22 +10,26 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from app.errors import ServiceError
+from app.manifest import NAME_PATTERN
 from app.repository import Repository
-from training.data import load_cifar10
 from training.errors import RecipeError, TrainingError
 from training.recipe import RECIPES, Phase, Recipe
+from training.sources import CIFAR10_MODEL, IMAGE_SIZES, Source
 
 PROJECT = Path(__file__).resolve().parent.parent
+SMALLEST_IMAGE, LARGEST_IMAGE = 8, 1024  # pixels
 USAGE_ERROR = 2
 INTERRUPTED = 130
 
 DESCRIPTION = """\
-Train ResNet18 on CIFAR-10, measure it on the test pictures and publish it as the
-next version of a model, which the service loads when it starts.
+Train ResNet18 on CIFAR-10 or on pictures of your own, measure it on test pictures and
+publish it as the next version of a model, which the service loads when it starts.
 
   python training/train.py                      the quick recipe, data found or downloaded
   python training/train.py --recipe seed        the textbook one
   python training/train.py --data cifar.tar.gz  data that is there already
+  python training/train.py --data flowers/ --name flowers --image-size 64
+                                                a folder with one sub-folder per class
   python training/train.py --limit 2000 --phases 1x32 --model-root /tmp/try
 
 A training that was stopped goes on from its last checkpoint when the same command is
@@ -46,11 +50,36 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--recipe", choices=sorted(RECIPES), default="quick", help="named set of all numbers below (quick)"
     )
+    _add_data_options(command)
+    _add_run_options(command)
+    _add_numbers(command)
+    return command
+
+
+def _add_data_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--data", type=Path, metavar="PATH", help="CIFAR-10 archive (.tar.gz, .tar.xz) or its folder"
+        "--data",
+        type=Path,
+        metavar="PATH",
+        help="CIFAR-10 archive (.tar.gz, .tar.xz) or its folder; or a folder with one sub-folder per class",
+    )
+    sizes = ", ".join(f"{size} with the stem {stem}" for stem, size in IMAGE_SIZES.items())
+    command.add_argument(
+        "--image-size",
+        type=_image_size,
+        metavar="N",
+        help=f"pixels a side that pictures of a folder of your own are brought to ({sizes})",
     )
     command.add_argument(
-        "--name", default="resnet18-cifar10", help="model to publish a version of (resnet18-cifar10)"
+        "--limit", type=_positive, metavar="N", help="use the first N pictures only, to try things out"
+    )
+
+
+def _add_run_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--name",
+        type=_model_name,
+        help=f"model to publish a version of ({CIFAR10_MODEL}; of a folder of your own: you choose)",
     )
     command.add_argument(
         "--model-root",
@@ -59,7 +88,9 @@ def parser() -> argparse.ArgumentParser:
         default=PROJECT / "model",
         help="folder that holds the models (the project's model/)",
     )
-    command.add_argument("--run-dir", type=Path, metavar="PATH", help="where checkpoints go (runs/RECIPE)")
+    command.add_argument(
+        "--run-dir", type=Path, metavar="PATH", help="where checkpoints go (runs/RECIPE or runs/NAME-RECIPE)"
+    )
     command.add_argument(
         "--checkpoint-seconds",
         type=float,
@@ -68,9 +99,9 @@ def parser() -> argparse.ArgumentParser:
         help="time between checkpoints (120)",
     )
     command.add_argument("--restart", action="store_true", help="ignore the checkpoint of an earlier run")
-    command.add_argument(
-        "--limit", type=_positive, metavar="N", help="use the first N pictures only, to try things out"
-    )
+
+
+def _add_numbers(command: argparse.ArgumentParser) -> None:
     numbers = command.add_argument_group(
         "numbers of the recipe", "given here, they replace the recipe's own, which stand in brackets"
     )
@@ -84,10 +115,10 @@ def parser() -> argparse.ArgumentParser:
             default=None,
             help=f"{HELP[field]} ({_recipe_values(field)})",
         )
-    return command
 
 
 HELP = {
+    "stem": "first layers: for small pictures, or for those of 224 pixels",
     "phases": "EPOCHSxPIXELS[@CROP],...: epochs at a size, from crops of at least that share of a side",
     "optimizer": "how weights follow gradients",
     "peak_learning_rate": "learning rate at its highest",
@@ -159,6 +190,19 @@ def _positive(text: str) -> int:
     return number
 
 
+def _image_size(text: str) -> int:
+    number = int(text)
+    if not SMALLEST_IMAGE <= number <= LARGEST_IMAGE:
+        raise argparse.ArgumentTypeError(f"{text} is not between {SMALLEST_IMAGE} and {LARGEST_IMAGE} pixels")
+    return number
+
+
+def _model_name(text: str) -> str:
+    if not re.fullmatch(NAME_PATTERN, text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not made of a-z, 0-9, '.', '_' and '-', at most 100")
+    return text
+
+
 def _phases(text: str) -> tuple[Phase, ...]:
     found = [re.fullmatch(r"(\d+)x(\d+)(?:@(0?\.\d+|1(?:\.0*)?))?", part) for part in text.split(",")]
     if not all(found):
@@ -169,15 +213,17 @@ def _phases(text: str) -> tuple[Phase, ...]:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def chosen_recipe(options: argparse.Namespace) -> tuple[Recipe, dict[str, Any]]:
-    """The named recipe with what the command line replaced, and what that was.
+def chosen_recipe(options: argparse.Namespace, source: Source) -> tuple[Recipe, dict[str, Any]]:
+    """The named recipe for pictures of this size with what the command line replaced, and what that was.
 
     Raises:
         RecipeError: a number is out of its range.
     """
-    recipe = RECIPES[options.recipe]
+    recipe = RECIPES[options.recipe].at_size(source.image_size)
     given = {field: getattr(options, field) for field, _ in _overridable()}
     overrides = {field: value for field, value in given.items() if value is not None}
+    if options.stem == "imagenet" and recipe.whitened_stem:
+        overrides.setdefault("whitened_stem", False)
     if options.epochs:
         overrides["phases"] = (dataclasses.replace(_only_phase(recipe, overrides), epochs=options.epochs),)
     return dataclasses.replace(recipe, **overrides), overrides
@@ -198,12 +244,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        recipe, overrides = chosen_recipe(options)
-        data = load_cifar10(options.data)
+        source = Source.of(
+            options.data, options.name, options.image_size, options.stem or RECIPES[options.recipe].stem
+        )
+        recipe, overrides = chosen_recipe(options, source)
+        run_dir = options.run_dir or PROJECT / "runs" / source.run_name(recipe)
+        data = source.load(run_dir, recipe.seed, lambda words: print(words, file=sys.stderr))
         if options.limit:
             data = data.limited(options.limit)
             overrides["limit"] = options.limit
-        run_dir = options.run_dir or PROJECT / "runs" / recipe.name
 
         from training.run import Checkpoints, train_and_publish
 
@@ -212,7 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             overrides,
             data,
             repository=Repository(options.model_root),
-            name=options.name,
+            name=source.name,
             checkpoints=Checkpoints(run_dir / "checkpoint.npz", options.checkpoint_seconds),
             restart=options.restart,
         )

@@ -4,6 +4,7 @@ The archive is a tar of pickles, and a pickle is a program. `_CifarUnpickler` le
 lists, dictionaries and NumPy arrays, and nothing else.
 """
 
+import dataclasses
 import hashlib
 import io
 import lzma
@@ -14,7 +15,7 @@ import tempfile
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -41,35 +42,51 @@ Labels = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Dataset:
-    """Pictures uint8 ``[N, 32, 32, 3]`` in 0..255 with labels int64 ``[N]`` indexing ``class_names``."""
+    """Pictures uint8 ``[N, H, W, 3]`` in 0..255 with labels int64 ``[N]`` indexing ``class_names``.
+
+    ``skipped`` counts files that were no pictures.
+    """
 
     class_names: tuple[str, ...]
     train_images: Images
     train_labels: Labels
     test_images: Images
     test_labels: Labels
+    name: str = "CIFAR-10"
+    skipped: int = 0
+
+    @property
+    def image_size(self) -> int:
+        """Height and width in pixels."""
+        return int(self.train_images.shape[1])
 
     def fingerprint(self) -> str:
         """For the lineage of what is trained and measured on these pictures."""
-        return fingerprint(self.train_images, self.train_labels, self.test_images, self.test_labels)
+        return fingerprint([self.train_images, self.train_labels, self.test_images, self.test_labels])
 
     def limited(self, pictures: int) -> "Dataset":
         """The first pictures of each set, at most this many, to try things out."""
-        return Dataset(
-            self.class_names,
-            self.train_images[:pictures],
-            self.train_labels[:pictures],
-            self.test_images[:pictures],
-            self.test_labels[:pictures],
+        return dataclasses.replace(
+            self,
+            train_images=self.train_images[:pictures],
+            train_labels=self.train_labels[:pictures],
+            test_images=self.test_images[:pictures],
+            test_labels=self.test_labels[:pictures],
         )
 
 
-def fingerprint(*arrays: NDArray[Any]) -> str:
+def fingerprint(arrays: Iterable[NDArray[Any]]) -> str:
     """SHA-256 over the values of all arrays, in hexadecimal."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
+
+
+def is_cifar10(source: Path) -> bool:
+    """Whether this must be meant as CIFAR-10: an archive, or a folder with any of its files."""
+    folders = (source, source / FOLDER)
+    return not source.is_dir() or any((folder / name).is_file() for folder in folders for name in _wanted())
 
 
 def load_cifar10(source: Path | None = None) -> Dataset:
@@ -81,7 +98,8 @@ def load_cifar10(source: Path | None = None) -> Dataset:
     source = source or _cached() or download()
     if not source.exists():
         raise DataError(
-            f"--data {source} does not exist. Give the CIFAR-10 archive (.tar.gz or .tar.xz) or its folder."
+            f"--data {source} does not exist. Give the CIFAR-10 archive (.tar.gz or .tar.xz), its folder, or "
+            "a folder of your own with one sub-folder of pictures for each class."
         )
     files = _read_folder(source) if source.is_dir() else _read_archive(source)
     return _assemble(files, source)

@@ -5,7 +5,7 @@ import os
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,14 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from training.augment import augmenter, epoch_order
-from training.data import fingerprint
 from training.errors import CheckpointError
 from training.progress import Step
 from training.recipe import Recipe
-from training.whitening import SAMPLE, whiten_stem
+from training.split import Pictures
+from training.whitening import SAMPLE_PIXELS, whiten_stem
+
+# A checkpoint may be older than a number of the recipe; it was trained as this number has it by default.
+DEFAULTS = {field.name: field.default for field in fields(Recipe) if field.default is not MISSING}
 
 
 class Trainer:
@@ -28,18 +31,14 @@ class Trainer:
     Args:
         network: float32 ``[N, H, W, 3]`` in, logits ``[N, classes]`` out.
         recipe: every number that matters.
-        images: uint8 ``[N, 32, 32, 3]``.
-        labels: integers ``[N]``.
+        pictures: what to learn from.
     """
 
-    def __init__(
-        self, network: keras.Model, recipe: Recipe, images: NDArray[np.uint8], labels: NDArray[np.int64]
-    ) -> None:
+    def __init__(self, network: keras.Model, recipe: Recipe, pictures: Pictures) -> None:
         self.network = network
         self.recipe = recipe
-        self.images = images
-        self.labels = labels
-        self._fingerprint = fingerprint(images, labels)
+        self.pictures = pictures
+        self._fingerprint = pictures.fingerprint()
         self.step = 0
         self.seconds = 0.0
         self.optimizer = _optimizer(recipe)
@@ -60,7 +59,7 @@ class Trainer:
     @property
     def steps_per_epoch(self) -> int:
         """Whole batches only: the few pictures left over are other ones in each epoch."""
-        return max(1, len(self.images) // self.recipe.batch_size)
+        return max(1, len(self.pictures) // self.recipe.batch_size)
 
     @property
     def total_steps(self) -> int:
@@ -69,15 +68,17 @@ class Trainer:
     def start(self) -> None:
         """Data-dependent initialisation, before the first step."""
         if self.recipe.whitened_stem:
-            sample = tf.cast(self.images[:SAMPLE], tf.float32)
-            whiten_stem(self.network.get_layer("stem_conv"), self._normalize(sample).numpy())
+            count = max(1, SAMPLE_PIXELS // self.pictures.image_size**2)
+            sample = self.pictures.take(np.arange(min(len(self.pictures), count)))
+            pixels = self._normalize(tf.cast(sample.images, tf.float32))
+            whiten_stem(self.network.get_layer("stem_conv"), pixels.numpy())
 
     def steps(self) -> Iterator[Step]:
         """Takes one step for each item asked for, until the recipe's last."""
         while self.step < self.total_steps:
             epoch = self.step // self.steps_per_epoch
             augment = augmenter(self.recipe, self.recipe.phase(epoch))
-            order = epoch_order(self.recipe.seed, epoch, len(self.images))
+            order = epoch_order(self.recipe.seed, epoch, len(self.pictures))
             for _ in range(self.step % self.steps_per_epoch, self.steps_per_epoch):
                 began = time.perf_counter()
                 self._take_step(order, augment)
@@ -88,11 +89,11 @@ class Trainer:
             self._hits.clear()
 
     def _take_step(self, order: NDArray[np.int64], augment: Callable[..., tf.Tensor]) -> None:
-        size = min(self.recipe.batch_size, len(self.images))
+        size = min(self.recipe.batch_size, len(self.pictures))
         first = self.step % self.steps_per_epoch * size
-        rows = order[first : first + size]
+        batch = self.pictures.take(order[first : first + size])
         self.optimizer.learning_rate.assign(self.recipe.learning_rate(self.step, self.total_steps))
-        loss, hits = self.learn(augment(self.images[rows], self.step), tf.constant(self.labels[rows]))
+        loss, hits = self.learn(augment(batch.images, self.step), tf.constant(batch.labels))
         self._losses.append(float(loss))
         self._hits.append(float(hits) / size)
         self.step += 1
@@ -104,7 +105,7 @@ class Trainer:
             total_steps=self.total_steps,
             loss=float(np.mean(self._losses)),
             accuracy=float(np.mean(self._hits)),
-            images_per_second=min(self.recipe.batch_size, len(self.images)) / elapsed,
+            images_per_second=min(self.recipe.batch_size, len(self.pictures)) / elapsed,
         )
 
     def _normalize(self, images: tf.Tensor) -> tf.Tensor:
@@ -149,7 +150,7 @@ class Trainer:
             ) from error
 
     def _check_identity(self, path: Path, saved: str) -> None:
-        theirs, ours = json.loads(saved), self.identity
+        theirs, ours = DEFAULTS | json.loads(saved), self.identity
         differing = sorted(key for key in ours if theirs.get(key) != ours[key])
         if differing:
             changes = ", ".join(f"{key} {theirs.get(key)} there, {ours[key]} here" for key in differing)

@@ -4,8 +4,6 @@ import os
 import platform
 from pathlib import Path
 
-import tensorflow as tf
-
 CPU_INFO = Path("/proc/cpuinfo")
 
 
@@ -31,6 +29,8 @@ def has_wide_vectors(flags: frozenset[str]) -> bool:
 
 def use_bfloat16(enabled: bool) -> None:
     """Lets TensorFlow compute convolutions in bfloat16; variables and batch-norm statistics stay float32."""
+    import tensorflow as tf
+
     tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": enabled})
 
 

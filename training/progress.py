@@ -47,6 +47,15 @@ def byte_progress(title: str, total_bytes: int | None) -> Iterator[Callable[[int
 
 
 @contextmanager
+def decoding_progress(pictures: int) -> Iterator[Callable[[], None]]:
+    """Yields a function that is called for every picture read."""
+    columns = (TextColumn("reading pictures"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as progress:
+        task = progress.add_task("", total=pictures)
+        yield lambda: progress.advance(task)
+
+
+@contextmanager
 def training_progress(console: Console, epochs: int, total_steps: int) -> Iterator[Callable[[Step], None]]:
     """Yields a function that shows a step: a moving bar on a terminal, a line every half minute elsewhere."""
     columns = (

@@ -126,9 +126,10 @@ def _lineage(provenance: Provenance) -> dict[str, Any]:
         "overrides": _plain(provenance.overrides),
         "seed": provenance.recipe.seed,
         "data": {
-            "name": "CIFAR-10",
+            "name": provenance.data.name,
             "training_pictures": len(provenance.split.train),
             "held_out_pictures": len(provenance.split.held_out),
+            "skipped_files": provenance.data.skipped,
             "fingerprint_sha256": provenance.data.fingerprint(),
         },
         "git": _git_state(),

@@ -1,6 +1,6 @@
 """Named recipes: every number that decides what a training does, in one place."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from training.errors import RecipeError
@@ -31,6 +31,9 @@ class Phase:
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR10_DEVIATION = (0.2470, 0.2435, 0.2616)
 
+DESIGNED_FOR = 32  # pixels: the picture size that every number of the recipes below was chosen at
+HALVES_THRICE = 8  # a multiple of it stays whole through the three stages that halve a picture
+
 RANGES = (
     ("peak_learning_rate", 1e-9, 100.0),
     ("batch_size", 1, 65_536),
@@ -40,7 +43,7 @@ RANGES = (
     ("momentum", 0.0, 0.999),
     ("weight_decay", 0.0, 1.0),
     ("dropout", 0.0, 0.99),
-    ("translate", 0, 31),
+    ("translate", 0, 1023),
     ("held_out", 0, 10_000_000),
 )
 
@@ -53,6 +56,7 @@ class Recipe:
     phases: tuple[Phase, ...]
     optimizer: Literal["adam", "sgd"]
     peak_learning_rate: float
+    stem: Literal["cifar", "imagenet"] = "cifar"
     batch_size: int = 128
     seed: int = 0
     schedule: Literal["constant", "triangle"] = "triangle"
@@ -81,6 +85,8 @@ class Recipe:
                 raise RecipeError(f"{name} is {value}; it must be between {lowest:g} and {highest:g}.")
         if not self.phases:
             raise RecipeError("phases is empty; a recipe needs at least one.")
+        if self.whitened_stem and self.stem == "imagenet":
+            raise RecipeError("whitened_stem fits the stem cifar; the imagenet stem has too large a kernel.")
 
     @property
     def epochs(self) -> int:
@@ -104,6 +110,19 @@ class Recipe:
         else:
             share = (total_steps - step) / max(1.0, total_steps - peak_step)
         return self.peak_learning_rate * max(0.0, share)
+
+    def at_size(self, image_size: int) -> "Recipe":
+        """The same for pictures of another size: what is counted in pixels grows or shrinks with it."""
+        if image_size == DESIGNED_FOR:
+            return self
+
+        def scaled(pixels: int) -> int:
+            if pixels == DESIGNED_FOR:
+                return image_size
+            return max(1, round(pixels * image_size / DESIGNED_FOR / HALVES_THRICE)) * HALVES_THRICE
+
+        phases = tuple(replace(phase, image_size=scaled(phase.image_size)) for phase in self.phases)
+        return replace(self, phases=phases, translate=round(self.translate * image_size / DESIGNED_FOR))
 
     def input_scaling(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and deviation, per channel, of pixels that were scaled to 0..1."""

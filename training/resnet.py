@@ -24,7 +24,13 @@ class NetworkBuilder(Protocol):
     """Builds a network from normalised pixels to probabilities, with the layers `logits` and `stem_conv`."""
 
     def __call__(
-        self, classes: int, *, image_size: int | None = 32, dropout: float, convolution: Convolution = ...
+        self,
+        classes: int,
+        *,
+        stem: Stem,
+        image_size: int | None,
+        dropout: float,
+        convolution: Convolution = ...,
     ) -> keras.Model: ...
 
 

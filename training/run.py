@@ -46,7 +46,9 @@ def train_and_publish(
         PublishError: the version cannot be written.
     """
     console = Console(soft_wrap=True)
-    served = build(len(data.class_names), dropout=recipe.dropout)
+    served = build(
+        len(data.class_names), stem=recipe.stem, image_size=data.image_size, dropout=recipe.dropout
+    )
     served.summary()
     split = Split.of(Pictures(data.train_images, data.train_labels), recipe.held_out, recipe.seed)
     trainer = _trainer(recipe, len(data.class_names), split.train, build)
@@ -81,6 +83,7 @@ def _trainer(recipe: Recipe, classes: int, pictures: Pictures, build: NetworkBui
     use_bfloat16(has_bfloat16(flags))
     network = build(
         classes,
+        stem=recipe.stem,
         image_size=None
         if len({phase.image_size for phase in recipe.phases}) > 1
         else recipe.phases[0].image_size,
@@ -88,7 +91,7 @@ def _trainer(recipe: Recipe, classes: int, pictures: Pictures, build: NetworkBui
         convolution=keras.layers.Conv2D if has_wide_vectors(flags) else FastGradientConv2D,
     )
     to_logits = keras.Model(network.input, network.get_layer("logits").output)
-    return Trainer(to_logits, recipe, pictures.images, pictures.labels)
+    return Trainer(to_logits, recipe, pictures)
 
 
 def _train(trainer: Trainer, checkpoints: Checkpoints, console: Console) -> None:

@@ -1,27 +1,51 @@
 """Pictures kept back from a training: what every choice after it is made on."""
 
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
+from training.data import fingerprint
 from training.errors import RecipeError
 
 LARGEST_SHARE = 0.5  # of the training pictures that may be held out
+PART = 1024  # pictures
 
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """Pictures uint8 ``[N, H, W, 3]`` in 0..255 with labels int64 ``[N]``."""
+    """Pictures with labels int64 ``[N]``: of ``stored``, uint8 ``[M, H, W, 3]`` in 0..255, those in ``rows``.
 
-    images: NDArray[np.uint8]
+    ``stored`` may be a file mapped into memory. Pictures are read out of it when they are asked for, not when
+    they are divided.
+    """
+
+    stored: NDArray[np.uint8]
     labels: NDArray[np.int64]
+    rows: NDArray[np.int64] | None = None  # all, if there are none
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def images(self) -> NDArray[np.uint8]:
+        """All of them, uint8 ``[N, H, W, 3]``, in memory."""
+        return self.stored if self.rows is None else self.stored[self.rows]
+
+    @property
+    def image_size(self) -> int:
+        """Height and width in pixels."""
+        return int(self.stored.shape[1])
+
     def take(self, rows: NDArray[np.int64]) -> "Pictures":
-        return Pictures(self.images[rows], self.labels[rows])
+        return Pictures(self.stored, self.labels[rows], rows if self.rows is None else self.rows[rows])
+
+    def fingerprint(self) -> str:
+        """SHA-256 over all values, in hexadecimal, without all of them being in memory at once."""
+        numbers = np.arange(len(self))
+        parts = (self.take(numbers[first : first + PART]).images for first in range(0, len(self), PART))
+        return fingerprint(chain(parts, [self.labels]))
 
     def divided(self, count: int, seed: int = 0) -> tuple["Pictures", "Pictures"]:
         """``count`` of them, each class by its share, and the others, both in the order they have here."""

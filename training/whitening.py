@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 EPSILON = 5e-4
-SAMPLE = 5_000  # pictures; the 27x27 covariance needs no more
+SAMPLE_PIXELS = 5_000 * 32 * 32  # the 27x27 covariance needs no more
 
 
 def whiten_stem(convolution: keras.layers.Conv2D, images: NDArray[np.float32]) -> None:
     """Sets the first ``2 * k * k * 3`` filters from normalised pictures ``[N, H, W, 3]``."""
     kernel = convolution.kernel.numpy()
     side, _, channels, filters = kernel.shape
-    basis = whitening_filters(images[:SAMPLE], side)
+    basis = whitening_filters(images, side)
     both = np.concatenate([basis, -basis])[:filters]
     kernel[..., : len(both)] = both.reshape(-1, side, side, channels).transpose(1, 2, 3, 0)
     convolution.kernel.assign(kernel)
