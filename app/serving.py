@@ -47,6 +47,11 @@ class Serving:
         return self._state
 
     @property
+    def is_draining(self) -> bool:
+        """Whether it was told to stop."""
+        return self._state is State.DRAINING
+
+    @property
     def reason(self) -> str:
         """Why the service is not ready, in a sentence; empty when it is."""
         if self._state is State.READY:

@@ -3,8 +3,6 @@
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.model import State
-
 
 class Draining:
     """Adds `Connection: close` to answers from the moment that a stop was asked for."""
@@ -19,7 +17,7 @@ class Draining:
 
         async def last(message: Message) -> None:
             is_start = message["type"] == "http.response.start"
-            if is_start and scope["app"].state.serving.state is State.DRAINING:
+            if is_start and scope["app"].state.serving.is_draining:
                 MutableHeaders(scope=message)["Connection"] = "close"
             await send(message)
 
