@@ -7,6 +7,7 @@ they arrive. Refusals look like the application's own, as far as a connection is
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -23,6 +24,8 @@ from app.settings import Settings
 
 # The application has its own, earlier limit for bodies that it reads; this one is for those that it does not.
 BODY_GRACE_S: Final = 2.0
+_Expected = tuple[float, Callable[[], None]]  # seconds, and what happens when they are over
+
 _LINE_OVERHEAD_BYTES: Final = 4  # colon, space, CR and LF
 
 
@@ -68,6 +71,8 @@ class _BoundedProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
+        self._expected: _Expected | None = None
+        self._is_armed = False
         self._deadline: asyncio.TimerHandle | None = None
         self._in_headers = False
         self._has_request = False
@@ -81,6 +86,7 @@ class _BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(_Joined(transport, self.loop))  # type: ignore[arg-type]  # what it uses of it
         self._expect_headers()
+        self._arm()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._expect_nothing()
@@ -89,14 +95,14 @@ class _BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return  # refused already; what else arrives is not worth parsing
-        if self._deadline is None:
-            self._expect_headers()
         if self._in_headers:
             self._unparsed_bytes += len(data)
         super().data_received(data)
         # The parser says nothing about a header before its end.
         if self._in_headers and self._unparsed_bytes > self.limits.max_header_bytes:
             self._refuse(self._too_large(self._unparsed_bytes))
+        if not self.transport.is_closing():
+            self._arm()
 
     # What the parser finds
 
@@ -104,8 +110,7 @@ class _BoundedProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._in_headers = True
         self._unparsed_bytes = self._header_bytes = self._header_count = 0
-        if self._deadline is None:
-            self._expect_headers()
+        self._expect_headers()
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -127,28 +132,40 @@ class _BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        self._expect_nothing()
+        self._expected, self._is_armed = None, False
         super().on_message_complete()
 
     # Deadlines
 
     def _expect_headers(self) -> None:
-        self._expect_nothing()
-        self._deadline = self.loop.call_later(self.limits.header_timeout_s, self._headers_are_late)
+        self._expected, self._is_armed = (self.limits.header_timeout_s, self._headers_are_late), False
 
     def _expect_body(self) -> None:
-        self._expect_nothing()
-        self._deadline = self.loop.call_later(self.limits.body_timeout_s + BODY_GRACE_S, self._body_is_late)
+        self._expected, self._is_armed = (
+            (self.limits.body_timeout_s + BODY_GRACE_S, self._body_is_late),
+            False,
+        )
 
     def _expect_nothing(self) -> None:
+        self._expected, self._is_armed = None, False
+        self._arm()
+
+    def _arm(self) -> None:
+        """Starts the timer for what is expected now. Most requests arrive whole, and then there is none."""
+        if self._is_armed:
+            return
+        self._is_armed = True
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+        if self._expected is not None:
+            self._deadline = self.loop.call_later(*self._expected)
 
     def _headers_are_late(self) -> None:
         self._deadline = None
         if self._has_request and not self.cycle.response_complete:
             self._expect_headers()  # an earlier request on this connection is still being answered
+            self._arm()
         elif self._in_headers:
             limit = self.limits.header_timeout_s
             self._refuse(HeadersTimeoutError(f"The headers did not arrive within {limit:g} s.", limit=limit))

@@ -1,5 +1,6 @@
 """Reads multipart/form-data into memory; what it may take there is bounded by `BodyLimit`."""
 
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -10,6 +11,8 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from app.errors import MalformedBodyError
 
 DEFAULT_MAX_PARTS: Final = 16
+# As nearly every client writes it; the parser for all that the standard allows takes ten times as long.
+_PLAIN: Final = re.compile(rb'form-data; name="([^"\\\r\n;]+)"(; filename="[^"\\\r\n;]*")?')
 
 
 @dataclass(slots=True)
@@ -47,9 +50,7 @@ class _Collector:
 
     def on_header_end(self) -> None:
         if self._header.lower() == b"content-disposition":
-            _, options = parse_options_header(self._value)
-            self.parts[-1].name = options.get(b"name", b"")
-            self.parts[-1].is_file = b"filename" in options
+            self.parts[-1].name, self.parts[-1].is_file = _disposition(self._value)
         self._header = self._value = b""
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
@@ -58,6 +59,14 @@ class _Collector:
 
     def on_end(self) -> None:
         self.ended = True
+
+
+def _disposition(value: bytes) -> tuple[bytes, bool]:
+    """The name of a field and whether it is a file."""
+    if plain := _PLAIN.fullmatch(value):
+        return plain[1], plain[2] is not None
+    _, options = parse_options_header(value)
+    return options.get(b"name", b""), b"filename" in options
 
 
 async def read_form(
