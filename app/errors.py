@@ -43,6 +43,7 @@
     │   ├── FeedbackOffError
     │   ├── UnknownPredictionError
     │   └── UnknownLabelError
+    ├── WireError                    bytes that are no message of Protocol Buffers
     ├── FileError                    a file or folder that a command cannot use
     ├── UnavailableError             true now, perhaps not in a moment
     │   ├── NotReadyError
@@ -243,6 +244,10 @@ class UnknownPredictionError(FeedbackError):
 
 class UnknownLabelError(FeedbackError):
     code = "unknown_label"
+
+
+class WireError(ServiceError):
+    code = "malformed_message"
 
 
 class FileError(ServiceError):

@@ -13,7 +13,7 @@ from typing import Final
 from xml.parsers import expat
 
 from app import wire
-from app.errors import GraphError
+from app.errors import GraphError, WireError
 from app.operations import COMPUTING, LAYERS, SAVING, STARTING
 
 SAVED_MODEL: Final = "saved_model.pb"
@@ -57,11 +57,14 @@ def check_saved_model(data: bytes) -> None:
     Raises:
         GraphError: it does, or is none.
     """
-    graphs = list(wire.messages(memoryview(data), _META_GRAPH))
-    if not graphs:
-        raise GraphError("it holds no graph")
-    for graph in graphs:
-        _check_graph(graph)
+    try:
+        graphs = list(wire.messages(memoryview(data), _META_GRAPH))
+        if not graphs:
+            raise GraphError("it holds no graph")
+        for graph in graphs:
+            _check_graph(graph)
+    except WireError as error:
+        raise GraphError(str(error)) from error
 
 
 def check_layers(data: bytes) -> None:
@@ -119,7 +122,8 @@ def _check_graph(meta_graph: memoryview) -> None:
     _check_listed([wire.text(node, _OPERATION) for node in nodes], COMPUTING | STARTING, "the graph")
     functions = [_function(data) for data in wire.messages(meta_graph, _GRAPH, *_FUNCTION)]
     for function in functions:
-        _check_listed(function.operations, COMPUTING | SAVING, f"the function {function.name[:_SHOWN]!r}")
+        where = f"the function {function.name[:_SHOWN]!r}"
+        _check_listed(sorted(function.operations), COMPUTING | SAVING, where)
     if any(function.is_saving for function in functions):
         _check_saver(meta_graph, nodes, functions)
 

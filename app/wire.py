@@ -1,9 +1,9 @@
-"""Protocol Buffers as they are on the wire, for looking into a file before a library acts on what it says."""
+"""Protocol Buffers as they are on the wire, for looking into bytes before a library acts on what they say."""
 
 from collections.abc import Iterator
 from typing import Final
 
-from app.errors import GraphError
+from app.errors import WireError
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _FIXED_BYTES: Final = {_FIXED64: 8, _FIXED32: 4}
@@ -14,11 +14,11 @@ def messages(data: memoryview, *path: int) -> Iterator[memoryview]:
     """Every message, text or run of bytes at a path of field numbers, in order; numbers do not count.
 
     Raises:
-        GraphError: `data` is no message, or one on the way is not.
+        WireError: `data` is no message, or one on the way is not.
     """
     first, rest = path[0], path[1:]
-    for number, value in _fields(data):
-        if number == first:
+    for number, value in fields(data):
+        if number == first and value is not None:
             if rest:
                 yield from messages(value, *rest)
             else:
@@ -34,33 +34,36 @@ def text(data: memoryview, *path: int) -> str:
     """The text at a path, empty if there is none.
 
     Raises:
-        GraphError: there are several, of which readers may take either.
+        WireError: there are several, of which readers may take either.
     """
     found = texts(data, *path)
     if len(found) > 1:
-        raise GraphError("a field that can be there once is there twice")
+        raise WireError("a field that can be there once is there twice")
     return found[0] if found else ""
 
 
-def _fields(data: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """The fields with a length, and their numbers; the others are passed over."""
+def fields(data: memoryview) -> Iterator[tuple[int, memoryview | None]]:
+    """The numbers of the fields, in order, and what those that have a length hold.
+
+    Raises:
+        WireError: `data` is no message.
+    """
     position = 0
     while position < len(data):
         tag, position = _varint(data, position)
         number, kind = tag >> 3, tag & 7
         if kind == _VARINT:
             _, position = _varint(data, position)
-            continue
-        if kind == _LENGTH:
+            size = 0
+        elif kind == _LENGTH:
             size, position = _varint(data, position)
         elif kind in _FIXED_BYTES:
             size = _FIXED_BYTES[kind]
         else:
-            raise GraphError(f"a field of the unknown kind {kind} stands at byte {position}")
+            raise WireError(f"a field of the unknown kind {kind} stands at byte {position}")
         if number == 0 or size > len(data) - position:
-            raise GraphError(f"a field of {size} bytes does not fit at byte {position}")
-        if kind == _LENGTH:
-            yield number, data[position : position + size]
+            raise WireError(f"a field of {size} bytes does not fit at byte {position}")
+        yield number, data[position : position + size] if kind == _LENGTH else None
         position += size
 
 
@@ -71,4 +74,4 @@ def _varint(data: memoryview, position: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << (7 * index)
         if byte < 0x80:
             return value, position + index + 1
-    raise GraphError(f"a number at byte {position} has no end")
+    raise WireError(f"a number at byte {position} has no end")

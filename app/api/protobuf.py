@@ -4,18 +4,15 @@ Two bytes can stand for an object of a hundred, and the parser lets no other thr
 long message of empty fields would fill the memory and stop every other request.
 """
 
-from collections.abc import Iterator
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
-from app.errors import MalformedBodyError
+from app import wire
+from app.errors import MalformedBodyError, WireError
 
 _SPARE_FIELDS: Final = 10_000
 _MOST_PACKED_BYTES: Final = 4 * 1024 * 1024  # of numbers, which take up to ten times as much in memory
-_LONGEST_VARINT_BYTES: Final = 10
-_VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
-_SIZES: Final = {_EIGHT_BYTES: 8, _FOUR_BYTES: 4}
 
 
 def parse(data: bytes, kind: Any, elements: int) -> Any:
@@ -24,11 +21,11 @@ def parse(data: bytes, kind: Any, elements: int) -> Any:
     Raises:
         MalformedBodyError: it has more, or is no such message.
     """
-    Meter(elements + _SPARE_FIELDS).add(memoryview(data), kind.DESCRIPTOR)
-    message = kind()
     try:
+        Meter(elements + _SPARE_FIELDS).add(memoryview(data), kind.DESCRIPTOR)
+        message = kind()
         message.ParseFromString(data)
-    except DecodeError as error:
+    except (WireError, DecodeError) as error:
         raise MalformedBodyError(f"The message is no {kind.DESCRIPTOR.name}.") from error
     return message
 
@@ -42,7 +39,7 @@ class Meter:
         self._packed_bytes = 0
 
     def add(self, data: memoryview, kind: Any) -> None:
-        for number, payload in _fields(data):
+        for number, payload in wire.fields(data):
             self._fields += 1
             field = kind.fields_by_number.get(number)
             if payload is not None and field is not None:
@@ -56,30 +53,3 @@ class Meter:
                     f"{_MOST_PACKED_BYTES:,} bytes of numbers. Send fewer pictures per call, and pixels in "
                     "raw_input_contents."
                 )
-
-
-def _fields(data: memoryview) -> Iterator[tuple[int, memoryview | None]]:
-    """Numbers of the fields, and what those that have a length hold; ends early where there is no message."""
-    position = 0
-    while position < len(data):
-        tag, position = _varint(data, position)
-        kind, payload = tag & 7, None
-        if kind == _VARINT:
-            _, position = _varint(data, position)
-        elif kind == _LENGTH:
-            length, position = _varint(data, position)
-            payload = data[position : position + length]
-            position += length
-        else:
-            position += _SIZES.get(kind, 0)
-        yield tag >> 3, payload
-
-
-def _varint(data: memoryview, position: int) -> tuple[int, int]:
-    """A number and where it ends; one that is cut off or too long, which the parser refuses, ends there."""
-    value = 0
-    for index, byte in enumerate(data[position : position + _LONGEST_VARINT_BYTES]):
-        value |= (byte & 127) << 7 * index
-        if byte < 128:
-            return value, position + index + 1
-    return value, position + _LONGEST_VARINT_BYTES
