@@ -22,6 +22,7 @@ def test_a_browser_gets_the_page_and_programs_get_directions(client: httpx.Clien
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert "<main" in page.text
     assert directions.json()["predict"]["path"] == "/predict"
+    assert directions.json()["management"] is directions.json()["feedback"] is False
     for answer in (page, directions):
         assert "Accept" in answer.headers["vary"].split(", ")
 

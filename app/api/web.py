@@ -87,6 +87,7 @@ def _directions(request: Request) -> dict[str, Any]:
         "explain": {"method": "POST", "path": "/explain"},
         "models": "/models",
         "management": settings.admin_key is not None,
+        "feedback": settings.feedback_file is not None,
         "docs": "/docs",
         "openapi": request.app.openapi_url,
         "live": "/livez",

@@ -3,6 +3,7 @@
 import { Bars } from "./bars.js";
 import { definitions, element, icon, show, stamp } from "./dom.js";
 import { Explanation } from "./explanation.js";
+import { askWhetherRight } from "./feedback.js";
 import { showCode } from "./snippets.js";
 import { showTiming } from "./timing.js";
 import { bytes, decimal, either, percent } from "./words.js";
@@ -85,6 +86,7 @@ export class AnswerView {
     );
     this.explanation.hide();
     this.bars.show(answer);
+    askWhetherRight(parts.feedback, picture);
     showTiming(parts.strip, parts.stages, picture);
     parts.facts.replaceChildren(...definitions(facts(picture)));
     showCode(parts.code, picture, this.all());

@@ -2,9 +2,10 @@
 
 import * as admin from "./admin.js";
 import { announce, element, show, stamp } from "./dom.js";
+import { offers } from "./offers.js";
 import { ask } from "./service.js";
 import { cardOf } from "./version_card.js";
-import { percent } from "./words.js";
+import { count, percent } from "./words.js";
 
 const EVERY_MS = 3000;
 const MARKS = {
@@ -19,6 +20,7 @@ const list = document.getElementById("models-list");
 const problem = document.getElementById("models-problem");
 const openCards = new Map(); // "name/version" -> its element, so that it stays open when the list is drawn anew
 let timer = 0;
+let judged = []; // what people said of each version
 let drawn = "";
 
 admin.start(() => read(true));
@@ -26,7 +28,7 @@ admin.start(() => read(true));
 /** Begins, and gives what ends it. */
 export function enter() {
   admin.offer();
-  read();
+  read(true);
   return () => clearTimeout(timer);
 }
 
@@ -34,7 +36,8 @@ async function read(isForced = false) {
   clearTimeout(timer);
   try {
     const { models } = await ask("models");
-    const state = JSON.stringify(models);
+    if (isForced) judged = await feedback();
+    const state = JSON.stringify([models, judged]);
     if (isForced || state !== drawn) {
       list.replaceChildren(...models.map(model));
       drawn = state;
@@ -44,6 +47,11 @@ async function read(isForced = false) {
     complain(error.message, "read");
   }
   timer = setTimeout(read, EVERY_MS);
+}
+
+/** Asked for when the view is entered, not at intervals: it is worked out from thousands of answers. */
+async function feedback() {
+  return (await offers()).feedback ? (await ask("feedback/summary")).versions : [];
 }
 
 function complain(words, from = "") {
@@ -78,6 +86,7 @@ function version({ name, live }, { version: number, state, reason, live: isLive,
     ["accuracy", typeof accuracy === "number" ? percent(accuracy) : null],
     ["runs on", engine ? `${engine}, ${precision}` : null],
     ["published", created ? new Date(created).toLocaleDateString("en", { dateStyle: "medium" }) : null],
+    ["feedback", verdictOf(judged.find((one) => one.model === name && one.version === number))],
   ].filter(([, value]) => value);
   parts.facts.replaceChildren(...facts.map(([term, value]) => element("div", {}, element("dt", {}, term), element("dd", {}, value))));
   parts.reason.textContent = reason;
@@ -85,6 +94,12 @@ function version({ name, live }, { version: number, state, reason, live: isLive,
   if (admin.isThere()) parts.ways.prepend(...ways(name, number, { state, isLive, live }));
   wireCard(parts, name, number);
   return root;
+}
+
+function verdictOf(figures) {
+  if (!figures) return null;
+  const { value, low, high } = figures.accuracy;
+  return `${percent(value)} right of ${count(figures.pictures, "picture")} (95 % sure of ${percent(low)} to ${percent(high)})`;
 }
 
 /** What may be done with a version as things stand. */
