@@ -52,6 +52,7 @@ class _Job:
 
     images: NDArray[np.uint8]
     future: asyncio.Future[Result]
+    by: Predict
     submitted: float = field(default_factory=perf_counter)
     started: float = 0.0
     taken: int = 0
@@ -109,10 +110,12 @@ class _Lane:
             self.queued -= job.waiting
 
     def take(self, room: int) -> list[_Piece]:
-        """Pieces of at most `room` pictures together."""
-        pieces = []
+        """Pieces of at most `room` pictures together, all for the same engine."""
+        pieces: list[_Piece] = []
         while self.jobs and room:
             job = self.jobs[0]
+            if pieces and pieces[0][0].by != job.by:
+                break
             piece = job.take(room)
             pieces.append((job, piece))
             room -= len(piece)
@@ -171,17 +174,20 @@ class Batcher:
         """Whether what is submitted now will be looked at."""
         return self._thread.is_alive() and not self._closing
 
-    async def predict(self, images: NDArray[np.uint8], *, background: bool = False) -> Result:
+    async def predict(
+        self, images: NDArray[np.uint8], *, background: bool = False, by: Predict | None = None
+    ) -> Result:
         """Answers for uint8 [N, H, W, 3], N at least 1. A caller that is cancelled gives up its place.
 
-        `background` lets everything else go first, however long that takes.
+        `background` lets everything else go first, however long that takes. `by` asks another engine in the
+        turn of this one, so that the two never compete for the cores.
 
         Raises:
             OverloadedError: the queue has no room for N more pictures.
             EngineError: the engine failed on these pictures, or has stopped.
         """
         lane = self._background if background else self._ordinary
-        job = _Job(images, asyncio.get_running_loop().create_future())
+        job = _Job(images, asyncio.get_running_loop().create_future(), by or self._predict)
         self._put(job, lane)
         try:
             return await job.future
@@ -242,7 +248,7 @@ class Batcher:
         images = pieces[0][1] if len(pieces) == 1 else np.concatenate([piece for _, piece in pieces])
         started = perf_counter()
         try:
-            prediction = self._predict(images)
+            prediction = pieces[0][0].by(images)
         except Exception as error:  # noqa: BLE001
             # Whatever the engine raises belongs to the callers, and the thread must outlive it.
             if len(pieces) == 1:
@@ -250,7 +256,8 @@ class Batcher:
                 return [(pieces[0][0], error)]
             return [outcome for piece in pieces for outcome in self._answer([piece])]
         infer_s = perf_counter() - started
-        self._seconds_per_picture += _SMOOTHING * (infer_s / len(images) - self._seconds_per_picture)
+        if pieces[0][0].by == self._predict:
+            self._seconds_per_picture += _SMOOTHING * (infer_s / len(images) - self._seconds_per_picture)
         parts = _split(prediction, [len(piece) for _, piece in pieces])
         results = [
             (job, job.add(part, infer_s, len(images))) for (job, _), part in zip(pieces, parts, strict=True)

@@ -29,11 +29,14 @@ Masks = NDArray[np.bool_]
 
 def blanked(pixels: NDArray[np.uint8], masks: Masks) -> NDArray[np.uint8]:
     """The picture, uint8 [H, W, 3], once per mask, bool [N, CELLS], whose cells take its mean colour."""
-    height, width, _ = pixels.shape
-    rows, columns = (np.arange(size) * GRID // size for size in (height, width))
-    hidden = masks.reshape(-1, GRID, GRID)[:, rows][:, :, columns, np.newaxis]
     mean = pixels.reshape(-1, 3).mean(axis=0).round().astype(np.uint8)
-    return np.where(hidden, mean, pixels)
+    return np.where(hidden(masks, *pixels.shape[:2]), mean, pixels)
+
+
+def hidden(masks: Masks, height: int, width: int) -> NDArray[np.bool_]:
+    """Which pixels masks, bool [N, CELLS], hide: bool [N, height, width, 1]."""
+    rows, columns = (np.arange(size) * GRID // size for size in (height, width))
+    return masks.reshape(-1, GRID, GRID)[:, rows][:, :, columns, np.newaxis]
 
 
 class Importance:

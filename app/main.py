@@ -17,6 +17,7 @@ from app import __version__, engines
 from app.api import (
     batch,
     cards,
+    compare,
     docs,
     explain,
     feedback,
@@ -44,6 +45,7 @@ from app.loading import Choose
 from app.metrics import Metrics
 from app.serving import Serving
 from app.settings import PREFIX, Settings
+from app.shadow import Shadow
 
 _TELL_EVERY_S: Final = 1.0
 _LOG: Final = logging.getLogger(__name__)
@@ -74,7 +76,7 @@ def create_app(
     app.state.waits_for_model = waits_for_model
     app.state.metrics = Metrics()
     app.state.gate = Gate(settings, app.state.metrics)
-    native = (predict, batch, explain, feedback, models, cards, health, metrics, docs)
+    native = (predict, batch, explain, feedback, models, cards, compare, health, metrics, docs)
     for router in (module.router for module in native):
         app.include_router(router)
     app.include_router(tfserving_routes.router)
@@ -111,6 +113,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     metrics.watch(app.state.metrics, serving, decoder)
     opinions = app.state.feedback = Feedback.configured(settings, app.state.metrics)
     app.state.metrics.watch_feedback(partial(feedback.gauges, opinions))
+    shadow = app.state.shadow = Shadow.configured(settings, serving, app.state.metrics)
     app.state.grpc = None
     starting = asyncio.create_task(_start(app))
     beside = [
@@ -130,6 +133,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
                 await task
         await stop_grpc(app)
         decoder.close()
+        await shadow.close()
         await serving.close()
         await asyncio.to_thread(opinions.close)
 

@@ -98,6 +98,11 @@ def _check_unused(versions: Versions, number: int) -> None:
         raise VersionNotFoundError(f"{versions.name} has no version {number}.")
     if versions.is_live(number):
         raise ConflictError(f"{versions.name} version {number} is live; make another one live first.")
+    if number == versions.shadow:
+        raise ConflictError(
+            f"CLASSIFIER_SHADOW_VERSION keeps {versions.name} version {number} in memory while the service "
+            "runs."
+        )
     if labels := [name for name, labelled in versions.decisions.labels.items() if labelled == number]:
         raise ConflictError(
             f"The label {labels[0]} points to {versions.name} version {number}; move or delete it first."

@@ -18,6 +18,7 @@ from app import shared_metrics
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 
+ShadowOutcome = Literal["agreed", "disagreed", "dropped", "failed"]
 Stage = Literal["read", "decode", "queue", "infer", "total"]
 
 # The only bounds of histograms, in the unit that the name of the metric ends with.
@@ -62,6 +63,11 @@ class Metrics:
         )
         self.picture_refusals: Final = self._counter(
             "classifier_picture_refusals", "Files that became no picture, by the code of the error.", "code"
+        )
+        self.shadow: Final = self._counter(
+            "classifier_shadow_pictures",
+            "Pictures that the shadow was to look at: agreed, disagreed, dropped or failed.",
+            "outcome",
         )
         self.unremembered: Final = self._counter(
             "classifier_predictions_unremembered",

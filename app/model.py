@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from app.batching import Batcher, Result
 from app.engines import Engine, Prediction
-from app.errors import EngineError
+from app.errors import EngineError, OverloadedError
 from app.manifest import Manifest
 from app.metrics import Metrics
 from app.repository import Version
@@ -51,6 +52,7 @@ class Model:
         self.accuracy = self.manifest.accuracy(engine.name, engine.precision)
         self._metrics = metrics
         self._batcher = Batcher(self._run, max_batch=max_batch, max_queued=max_queued)
+        self._turn = threading.Lock()  # no engine may be asked twice at the same time
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -123,6 +125,15 @@ class Model:
         """
         return await self._batcher.predict(images, background=True)
 
+    async def predict_in_turn_of(self, other: "Model", images: NDArray[np.uint8]) -> Result:
+        """The answers of this version in the background of another, whose requests it never delays.
+
+        Raises:
+            OverloadedError: too much waits there, or this engine has something else to do.
+            EngineError: as above.
+        """
+        return await other._batcher.predict(images, background=True, by=self._run_if_free)
+
     async def close(self) -> None:
         """Waits for the requests that hold it, then gives the engine back."""
         try:
@@ -142,6 +153,18 @@ class Model:
 
     def _run(self, images: NDArray[np.uint8]) -> Prediction:
         self._metrics.batch_pictures.observe(len(images))
+        with self._turn:
+            return self._checked(images)
+
+    def _run_if_free(self, images: NDArray[np.uint8]) -> Prediction:
+        if not self._turn.acquire(blocking=False):
+            raise OverloadedError(f"The engine of {self.version} has something else to do.")
+        try:
+            return self._checked(images)
+        finally:
+            self._turn.release()
+
+    def _checked(self, images: NDArray[np.uint8]) -> Prediction:
         prediction = self.engine.predict(images)
         check(prediction, (len(images), len(self.manifest.class_names)))
         return prediction

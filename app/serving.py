@@ -34,7 +34,9 @@ class Serving:
         self._loader = Loader(settings, choose, metrics or Metrics())
         self._policy = Policy.parse(settings.version_policy)
         pinned = None if settings.model_version == "latest" else settings.model_version
-        self._default = Versions(settings.model_name, self._loader, self._policy, pinned)
+        self._default = Versions(
+            settings.model_name, self._loader, self._policy, pinned, settings.shadow_version
+        )
         self._models = {settings.model_name: self._default}
         self._state = State.LOADING
         self._reason = f"The model {settings.model_name} is being loaded."

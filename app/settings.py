@@ -72,6 +72,13 @@ class Settings(BaseSettings):
         SecretStr | None, Field(min_length=16, description="what calls that manage models must show")
     ] = None
 
+    shadow_version: Annotated[
+        PositiveInt | None, Field(description="version that looks at what the live one answered")
+    ] = None
+    shadow_share: Annotated[
+        float, Field(gt=0, le=1, description="share of pictures that the shadow looks at")
+    ] = 0.1
+
     coverage: Annotated[
         float, Field(gt=0, lt=1, description="share of confidence sets that hold the truth")
     ] = 0.95

@@ -32,13 +32,22 @@ _LOG: Final = logging.getLogger(__name__)
 class Versions:
     """Belongs to one event loop. Whatever fails with other versions, the live one goes on answering.
 
-    `pinned` is the only version that may be live, whatever else is decided. `problem` says what is wrong with
+    `pinned` is the only version that may be live, whatever else is decided, and `shadow` one that is kept in
+    memory for comparison. `problem` says what is wrong with
     the file, and `persisted` whether it holds all that calls have decided.
     """
 
-    def __init__(self, name: str, loader: Loader, policy: Policy, pinned: int | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        loader: Loader,
+        policy: Policy,
+        pinned: int | None = None,
+        shadow: int | None = None,
+    ) -> None:
         self.name: Final = name
         self.pinned: Final = pinned
+        self.shadow: Final = shadow
         self.residents: Final = Residents(name, loader)
         self.decisions = Deployment()
         self.problem = ""
@@ -234,7 +243,8 @@ class Versions:
     def _wanted(self) -> list[int]:
         """Versions to have besides the live one, the newest first."""
         kept = self.kept_by_policy() - self.decisions.unloaded
-        return sorted(kept | self.decisions.loaded | {*self.decisions.labels.values()}, reverse=True)
+        shadow = set() if self.shadow is None else {self.shadow}
+        return sorted(kept | self.decisions.loaded | {*self.decisions.labels.values()} | shadow, reverse=True)
 
     def _point_labels(self) -> None:
         """A label whose new version does not load keeps its old one, if that is still there."""

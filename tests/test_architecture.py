@@ -18,7 +18,7 @@ LAYERS = (
     ("app.server",),
     ("app.classify", "app.http_protocol", "app.main"),
     ("app.api", "app.results"),
-    ("app.feedback",),
+    ("app.feedback", "app.shadow"),
     ("app.classification", "app.explanation"),
     ("app.serving",),
     ("app.revival",),

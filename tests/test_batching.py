@@ -415,3 +415,22 @@ async def two_lanes(rounds: list[list[tuple[bool, int]]], max_batch: int) -> Non
     engine.finish(1000)
     await asyncio.gather(*tasks)
     assert await batcher.close()
+
+
+async def test_another_engine_gets_its_pictures_in_batches_of_its_own(
+    batcher: Batcher, own_engine: FakeEngine
+) -> None:
+    other = FakeEngine()
+    first = await busy(own_engine, batcher)
+    waiting = await start(
+        batcher.predict(pictures(2, 1), background=True),
+        batcher.predict(pictures(3, 2), background=True, by=other.predict),
+        batcher.predict(pictures(2, 3), background=True),
+    )
+    own_engine.gate.set()
+    results = await asyncio.gather(*waiting)
+    await first
+    assert sum(own_engine.batches) == 5
+    assert sum(other.batches) == 3
+    for result, (count, seed) in zip(results, ((2, 1), (3, 2), (2, 3)), strict=True):
+        assert is_answer_to(result, pictures(count, seed))

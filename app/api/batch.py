@@ -19,6 +19,7 @@ from app.classification import classify
 from app.errors import BodyTooLargeError, EmptyFileError, EngineError, PictureError, UploadError
 from app.feedback import Feedback
 from app.model import Model
+from app.shadow import Shadow
 
 PATH: Final = "/predict/batch"
 
@@ -108,6 +109,7 @@ async def predict_batch(request: Request, serving: Serving, decoder: Decoder, se
             max_bytes=settings.max_body_bytes,
             request_id=problems.request_id_of(request),
             feedback=request.app.state.feedback,
+            shadow=request.app.state.shadow,
         )
         async with deadline(request, settings):
             results = await _each(files, answer)
@@ -144,6 +146,7 @@ async def _answer(
     max_bytes: int,
     request_id: str,
     feedback: Feedback,
+    shadow: Shadow,
 ) -> Result:
     try:
         _check(data, max_bytes)
@@ -153,6 +156,7 @@ async def _answer(
             raise
         return PlacedProblem(index=index, error=problems.of(error, request_id))
     feedback.remember(request_id, classified, index)
+    shadow.look(classified)
     return await answers.answer(classified, wanted, PlacedClassification, index=index)
 
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from app import decoding, explanation, feedback, serving, settings
+from app import decoding, explanation, feedback, serving, settings, shadow
 
 
 async def _serving(request: Request) -> serving.Serving:
@@ -27,6 +27,11 @@ async def _feedback(request: Request) -> feedback.Feedback:
     return found
 
 
+async def _shadow(request: Request) -> shadow.Shadow:
+    found: shadow.Shadow = request.app.state.shadow
+    return found
+
+
 async def _settings(request: Request) -> settings.Settings:
     found: settings.Settings = request.app.state.settings
     return found
@@ -36,4 +41,5 @@ Serving = Annotated[serving.Serving, Depends(_serving)]
 Decoder = Annotated[decoding.Decoder, Depends(_decoder)]
 Explainer = Annotated[explanation.Explainer, Depends(_explainer)]
 Feedback = Annotated[feedback.Feedback, Depends(_feedback)]
+Shadow = Annotated[shadow.Shadow, Depends(_shadow)]
 Settings = Annotated[settings.Settings, Depends(_settings)]

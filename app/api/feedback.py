@@ -10,6 +10,7 @@ from app import errors, estimation
 from app.api import body, problems, schemas
 from app.api.deadline import deadline
 from app.api.dependencies import Feedback, Settings
+from app.api.intervals import Interval
 from app.errors import UploadError
 from app.feedback import Figures
 from app.feedback_store import Labelled
@@ -66,18 +67,6 @@ class Receipt(BaseModel):
             version=str(labelled.version),
             replaced=labelled.replaced,
         )
-
-
-class Interval(BaseModel):
-    """A figure, and between what it lies with a confidence of 95 %."""
-
-    value: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, interval: estimation.Interval) -> Self:
-        return cls(value=interval.value, low=interval.low, high=interval.high)
 
 
 class Mistake(BaseModel):

@@ -98,6 +98,7 @@ async def predict(request: Request, serving: Serving, decoder: Decoder, settings
             classified = await classify(data, model, decoder, wanted.fit)
             body = (await answer(classified, wanted, Classification)).model_dump_json()
         request.app.state.feedback.remember(problems.request_id_of(request), classified)
+        request.app.state.shadow.look(classified)
         spent_s = {
             "read": arrived - began,
             "decode": classified.decode_s,
