@@ -5,6 +5,7 @@
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -163,6 +164,8 @@ async def _open_grpc(app: FastAPI) -> None:
     """Unless there is to be no such port, or it is open already."""
     if app.state.grpc is not None or not app.state.settings.grpc_port:
         return
+    # Its core would write to standard error, past the log, whatever a client makes it say.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         from app.api import grpc_call, grpc_server, oip_grpc
     except ModuleNotFoundError as error:
