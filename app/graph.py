@@ -21,6 +21,7 @@ SAVED_MODEL: Final = "saved_model.pb"
 _LONGEST_BYTES: Final = 256 * 1024 * 1024
 _MOST_SAVING: Final = 16
 _SHOWN: Final = 60
+_MOST_SHOWN: Final = 5
 
 # Field numbers of TensorFlow's messages: they never change, or old models could not be read any more.
 _META_GRAPH: Final = 2
@@ -134,11 +135,11 @@ def _function(data: memoryview) -> _Function:
 
 
 def _check_listed(operations: Iterable[str], listed: Set[str], where: str) -> None:
-    for operation in operations:
-        if operation not in listed:
-            raise GraphError(
-                f"{where} holds the operation {operation[:_SHOWN]!r}, which is none of those that compute"
-            )
+    unlisted = sorted({operation[:_SHOWN] for operation in operations if operation not in listed})
+    if unlisted:
+        shown = ", ".join(map(repr, unlisted[:_MOST_SHOWN]))
+        more = f" and {len(unlisted) - _MOST_SHOWN} more" if len(unlisted) > _MOST_SHOWN else ""
+        raise GraphError(f"{where} holds what is not known to compute and do nothing else: {shown}{more}")
 
 
 def _check_saver(meta_graph: memoryview, nodes: list[memoryview], functions: list[_Function]) -> None:

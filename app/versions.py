@@ -80,8 +80,10 @@ class Versions:
             return self.residents.status(self._live).reason
         if not self._has_started:
             return f"The model {self.name} is being loaded."
+        if not self.decisions.serve:
+            return f"The model {self.name} was unloaded."
         failure = self.residents.failure()
-        return f"The model {self.name} was unloaded." if failure is None else str(failure)
+        return f"No version of the model {self.name} is published." if failure is None else str(failure)
 
     @property
     def is_lost(self) -> bool:

@@ -288,6 +288,6 @@ def test_no_engine_is_let_near_a_graph_that_is_refused(tmp_path: Path, name: str
 
     version = publish(Repository(tmp_path), FakeEngine(), fill)
     serving = Serving(Settings(model_root=tmp_path, model_name=version.manifest.name), choose)
-    with pytest.raises(GraphError, match="holds the operation"):
+    with pytest.raises(GraphError, match="not known to compute"):
         asyncio.run(serving.start())
     assert serving.state is State.FAILED

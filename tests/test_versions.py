@@ -496,7 +496,7 @@ async def test_other_models_stand_beside_the_default_one_and_harm_nothing(
     assert serving.find("second").manifest.name == "second"
     with pytest.raises(NotReadyError, match=r"weights\.bin is missing"):
         serving.find("broken")
-    with pytest.raises(NotReadyError):
+    with pytest.raises(NotReadyError, match="No version of the model missing is published"):
         serving.find("missing")
     copied(repository, "third")
     await serving.follow()
