@@ -7,7 +7,6 @@ from large_jpeg import Comparison
 from latency import Latency
 from load import Load
 from measurement import Cell, Turn
-from report import losses
 
 JPEG = Comparison(here_ms=13.0, pillow_ms=100.0, levels=0.1)
 
@@ -51,13 +50,3 @@ def test_a_bar_whose_peers_did_not_run_is_not_called_held() -> None:
 def test_a_cheap_decode_with_other_pixels_does_not_hold() -> None:
     wrong = Comparison(here_ms=1.0, pillow_ms=100.0, levels=1.5)
     assert judge(Run([], 2, wrong))[-1].holds is None
-
-
-def test_where_a_peer_is_better_is_told(run: Run) -> None:
-    assert losses(run) == "Nowhere in this run."
-    faster = turn("faster", INT8, 600, 1)
-    faster.resident_mib = 100
-    text = losses(Run([*run.turns, faster], 2, JPEG))
-    assert "600 images/s, 500 here" in text
-    assert "p99 3.0 ms, 6.0 here" in text
-    assert "100 MiB, 300 here" in text
