@@ -167,6 +167,7 @@ def test_an_example_is_a_click_away(page: Page) -> None:
     page.get_by_role("button", name="A cat").click()
     expect(page.locator(".original figcaption:visible")).to_contain_text("cat.jpg")
     expect(page.locator(".facts")).to_contain_text("JPEG, 400")
+    expect(page.get_by_role("button", name="Choose pictures")).to_be_focused()
 
 
 def test_several_pictures_are_answered_and_a_bad_one_harms_none(
@@ -213,6 +214,19 @@ def test_the_confidence_set_follows_the_confidence_asked_for(page: Page, picture
     page.get_by_label("Confidence").select_option("0.99")
     expect(page.locator(".set")).to_contain_text("With 99 % confidence it is")
     expect(page.locator(".code code")).to_contain_text("predict?coverage=0.99")
+
+
+def test_a_confidence_that_the_version_lacks_is_told_and_taken_back(
+    careless_visit: Visit, pictures: dict[str, Path]
+) -> None:
+    page = careless_visit.open()
+    choose(page, pictures["red"])
+    lacking = {"code": "invalid_parameter", "title": "Invalid parameter", "detail": "coverage must be 0.95."}
+    page.route("**/predict*coverage=*", lambda route: route.fulfill(status=400, json=lacking))
+    page.get_by_label("Confidence").select_option("0.9")
+    expect(page.locator(".failure")).to_contain_text("coverage must be 0.95.")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(".set")).to_contain_text("With 95 % confidence it is red.")
 
 
 def test_an_answer_says_where_it_comes_from_and_how_long_it_took(

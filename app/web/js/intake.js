@@ -75,6 +75,7 @@ async function takeExample(name, accept) {
     const response = await send(`web/examples/${name}`);
     const blob = await response.blob();
     accept([new File([blob], name, { type: blob.type })]);
+    document.getElementById("choose").focus({ preventScroll: true }); // what had it is hidden now
   } catch {
     complain("The example could not be fetched: the service cannot be reached. Try again once it is ready.");
   }

@@ -64,7 +64,11 @@ function request({ file, coverage }) {
 async function outlast(error, picture, tries) {
   if (error instanceof Unreachable) return outlastSilence(picture);
   if (!(error instanceof Problem)) throw error;
-  if (error.status !== 503 || tries >= MOST_TRIES) return described(error);
+  if (error.status !== 503 || tries >= MOST_TRIES) {
+    const isOurs = error.code === "invalid_parameter"; // a confidence that this version was not calibrated for
+    if (isOurs) picture.coverage = null;
+    return described(error, isOurs);
+  }
   if (error.code === "not_ready") {
     picture.become({ waitsFor: "Waiting until the service is ready" });
     await connection.check();
@@ -97,6 +101,6 @@ async function outlastSilence(picture) {
 }
 
 /** What is wrong with the picture stays wrong; what is wrong with the service may pass. */
-function described({ title, message, requestId, status }) {
-  return { title, detail: message, requestId, canPass: status >= 500 || status === 408 };
+function described({ title, message, requestId, status }, isOurs) {
+  return { title, detail: message, requestId, canPass: isOurs || status >= 500 || status === 408 };
 }
