@@ -13,6 +13,7 @@ _STYLE: Final = """
 body { font: 1rem/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem; }
 h2 { border-top: 1px solid #8886; margin-top: 2.5rem; padding-top: 1rem; }
 code, pre { font: .875rem/1.45 ui-monospace, monospace; }
+code { overflow-wrap: anywhere; }
 pre { background: #8882; border-radius: .4rem; overflow-x: auto; padding: .75rem; }
 :target { background: #fc36; }
 .wide { overflow-x: auto; }
