@@ -93,11 +93,12 @@ def running(contender: Contender, version: Path, environments: Path, picture: Pi
     server = Server(contender, ports[0], others=processes.descendants(os.getpid()))
     with ExitStack() as stack:
         log = stack.enter_context(tempfile.TemporaryFile())
+        folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
         began = time.perf_counter()
         process = subprocess.Popen(  # noqa: S603  # our own command
             [contender.python(environments), *contender.program],
             cwd=ROOT,
-            env=_environment() | contender.variables(version, ports),
+            env=_environment(folder) | contender.variables(version, ports),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -135,11 +136,13 @@ def _wait(server: Server, process: subprocess.Popen[bytes], picture: Picture) ->
     raise ServerError(f"{name} gave no answer within {READY_WITHIN_S:g} s: {reason}.")
 
 
-def _environment() -> dict[str, str]:
+def _environment(folder: str) -> dict[str, str]:
+    """`folder` takes what a server leaves behind."""
     paths = os.pathsep.join(map(str, (PEERS, ROOT)))
     # Nothing of the caller's may configure one side of a comparison.
     own = {name: value for name, value in os.environ.items() if not name.startswith("CLASSIFIER_")}
-    return own | {"PYTHONPATH": paths, "PYTHONUNBUFFERED": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    quiet = {"PYTHONUNBUFFERED": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    return own | quiet | {"PYTHONPATH": paths, "TMPDIR": folder, "RAY_TMPDIR": folder}
 
 
 def _free_ports() -> list[int]:
