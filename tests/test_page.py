@@ -57,6 +57,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         max_body_bytes=1_000_000,
         admin_key=SecretStr(ADMIN_KEY),
         feedback_file=repository.root / "feedback.sqlite",
+        shadow_version=1,
+        shadow_share=1.0,
     )
     with serve(settings, SharedEngine()) as client:
         yield str(client.base_url).rstrip("/")
@@ -356,6 +358,15 @@ def test_every_version_is_shown_with_its_card(visit: Visit) -> None:
         expect(card).to_contain_text(words)
     page.get_by_role("button", name="Card of version 1").click()
     expect(card).to_be_hidden()
+
+
+def test_a_shadow_is_compared_with_the_version_that_answers(page: Page, pictures: dict[str, Path]) -> None:
+    choose(page, pictures["red"])
+    page.locator(".verdict").wait_for()
+    page.get_by_role("link", name="Models", exact=True).click()
+    comparison = page.get_by_role("region", name="Comparison")
+    expect(comparison).to_contain_text("Version 1 looks at 100 % of what version 2 answers")
+    expect(comparison).to_contain_text(re.compile(r"says the same on 100\.0 % of \d+ picture"))
 
 
 def test_who_has_the_key_rolls_back_and_promotes(visit: Visit, pictures: dict[str, Path]) -> None:

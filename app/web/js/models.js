@@ -1,6 +1,7 @@
 /** The models view: every version and its state, its card, and what somebody with the admin key may do with it. */
 
 import * as admin from "./admin.js";
+import { comparisonOf } from "./comparison.js";
 import { announce, element, show, stamp } from "./dom.js";
 import { offers } from "./offers.js";
 import { ask } from "./service.js";
@@ -39,14 +40,30 @@ async function read(isForced = false) {
     if (isForced) judged = await feedback();
     const state = JSON.stringify([models, judged]);
     if (isForced || state !== drawn) {
-      list.replaceChildren(...models.map(model));
+      redraw(models);
       drawn = state;
     }
+    await Promise.all(models.map(({ name }) => compare(name)));
     if (problem.dataset.from === "read") complain("");
   } catch (error) {
     complain(error.message, "read");
   }
   timer = setTimeout(read, EVERY_MS);
+}
+
+/** Draws everything anew, and leaves the focus where it was. */
+function redraw(models) {
+  const focused = document.activeElement.dataset.key;
+  list.replaceChildren(...models.map(model));
+  if (focused) list.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
+}
+
+async function compare(name) {
+  const compared = await ask(`models/${encodeURIComponent(name)}/compare`);
+  const nodes = comparisonOf(compared);
+  const place = document.getElementById(`compare-${name}`);
+  place.replaceChildren(...nodes);
+  show(place, nodes.length > 0);
 }
 
 /** Asked for when the view is entered, not at intervals: it is worked out from thousands of answers. */
@@ -74,6 +91,7 @@ function model(described) {
     element("p", { className: "model-words" }, words[0], words[1].startsWith(";") ? "" : " ", ...words.slice(1)),
     trouble ? element("p", { className: "version-reason" }, trouble) : null,
     element("ul", { className: "versions" }, ...newestFirst.map((one) => version(described, one))),
+    element("section", { className: "comparison", id: `compare-${name}`, hidden: true, "aria-label": "Comparison" }),
   );
 }
 
@@ -93,6 +111,9 @@ function version({ name, live }, { version: number, state, reason, live: isLive,
   show(parts.reason, Boolean(reason));
   if (admin.isThere()) parts.ways.prepend(...ways(name, number, { state, isLive, live }));
   wireCard(parts, name, number);
+  [...parts.ways.children].forEach((button, index) => {
+    button.dataset.key = `${name}/${number}/${index}`;
+  });
   return root;
 }
 
