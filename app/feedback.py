@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,11 +12,10 @@ from pathlib import Path
 from time import monotonic, time
 from typing import Final
 
-from app import estimation
 from app.classification import Classified
 from app.errors import FeedbackOffError, FeedbackStoreError, ServiceError
-from app.estimation import Interval
-from app.feedback_store import FeedbackStore, Labelled, Prediction, Sample, read_samples
+from app.feedback_figures import Figures
+from app.feedback_store import FeedbackStore, Labelled, Prediction, read_samples
 from app.metrics import Metrics
 from app.settings import Settings
 
@@ -25,50 +24,7 @@ _MAX_PENDING: Final = 10_000  # predictions that are not written yet; a disk tha
 _EVERY_S: Final = 0.5  # what a crash may lose
 _SPARE: Final = 20  # figures are made again after so many times the time that making them took
 _PRUNE_EVERY_S: Final = 60.0
-_MISTAKES: Final = 20
 _OFF: Final = "This service takes no feedback: CLASSIFIER_FEEDBACK_FILE names no file."
-
-
-@dataclass(frozen=True, slots=True)
-class Mistake:
-    """How often a class was taken for another."""
-
-    truth: str
-    answer: str
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """What feedback makes of one version; `confidence` is the mean probability of what it answered."""
-
-    model: str
-    version: int
-    pictures: int
-    accuracy: Interval
-    confidence: float
-    calibration_error: Interval
-    brier: Interval
-    mistakes: tuple[Mistake, ...]
-
-    @classmethod
-    def of(cls, sample: Sample) -> "Figures":
-        right = sample.answer == sample.truth
-        names, wrong = sample.class_names, ~right
-        pairs = Counter(zip(sample.truth[wrong].tolist(), sample.answer[wrong].tolist(), strict=True))
-        return cls(
-            model=sample.model,
-            version=sample.version,
-            pictures=len(right),
-            accuracy=estimation.proportion(int(right.sum()), len(right)),
-            confidence=float(sample.confidence.mean()),
-            calibration_error=estimation.calibration_error(sample.confidence, right),
-            brier=estimation.mean(sample.brier),
-            mistakes=tuple(
-                Mistake(names[truth], names[answer], count)
-                for (truth, answer), count in pairs.most_common(_MISTAKES)
-            ),
-        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

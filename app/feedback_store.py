@@ -24,23 +24,23 @@ _SCHEMA_VERSION: Final = 1
 _BUSY_TIMEOUT_S: Final = 5.0  # other processes may write too
 _SHOWN_CLASSES: Final = 20
 _FILE: Final = "The file that CLASSIFIER_FEEDBACK_FILE names"
-_SCHEMA: Final = f"""
-    CREATE TABLE IF NOT EXISTS versions (
+_SCHEMA: Final = (
+    """CREATE TABLE versions (
         id INTEGER PRIMARY KEY, model TEXT, number INTEGER, class_names TEXT,
         UNIQUE (model, number, class_names)
-    );
-    CREATE TABLE IF NOT EXISTS predictions (
+    )""",
+    """CREATE TABLE predictions (
         request_id TEXT, place INTEGER, at REAL, version INTEGER, probabilities BLOB,
         UNIQUE (request_id, place) ON CONFLICT REPLACE
-    );
-    CREATE INDEX IF NOT EXISTS predictions_at ON predictions (at);
-    CREATE TABLE IF NOT EXISTS labelled (
+    )""",
+    "CREATE INDEX predictions_at ON predictions (at)",
+    """CREATE TABLE labelled (
         request_id TEXT, place INTEGER, at REAL, version INTEGER, answer INTEGER, truth INTEGER,
         confidence REAL, brier REAL, UNIQUE (request_id, place) ON CONFLICT REPLACE
-    );
-    CREATE INDEX IF NOT EXISTS labelled_version ON labelled (version);
-    PRAGMA user_version = {_SCHEMA_VERSION};
-"""
+    )""",
+    "CREATE INDEX labelled_version ON labelled (version)",
+    f"PRAGMA user_version = {_SCHEMA_VERSION}",
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,18 +104,13 @@ class FeedbackStore:
         Raises:
             FeedbackStoreError: they cannot be written.
         """
-        with _own_errors(), self._connection:
-            rows = [
-                (
-                    each.request_id,
-                    each.place,
-                    each.at,
-                    self._version(each.manifest),
-                    each.probabilities.tobytes(),
-                )
-                for each in predictions
-            ]
-            self._connection.executemany("INSERT INTO predictions VALUES (?, ?, ?, ?, ?)", rows)
+        try:
+            with _own_errors(), self._connection:
+                rows = [self._row(each) for each in predictions]
+                self._connection.executemany("INSERT INTO predictions VALUES (?, ?, ?, ?, ?)", rows)
+        except FeedbackStoreError:
+            self._versions.clear()  # what was numbered in this transaction is not there any more
+            raise
 
     def label(self, request_id: str, place: int, label: str, now: float) -> Labelled:
         """Keeps what a picture really showed; what was said before about the same one is forgotten.
@@ -206,6 +201,11 @@ class FeedbackStore:
             np.array(brier),
         )
 
+    def _row(self, prediction: Prediction) -> tuple[str, int, float, int, bytes]:
+        version = self._version(prediction.manifest)
+        probabilities = prediction.probabilities.tobytes()
+        return prediction.request_id, prediction.place, prediction.at, version, probabilities
+
     def _version(self, manifest: Manifest) -> int:
         key = manifest.name, manifest.version
         if key not in self._versions:
@@ -227,14 +227,21 @@ class FeedbackStore:
         return self._connection.execute(query, (request_id, place)).fetchone() is not None
 
     def _prepare(self) -> None:
-        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-        (tables,) = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if version not in (0, _SCHEMA_VERSION) or (version == 0 and tables):
-            raise FeedbackStoreError(f"{_FILE} is a database of something else; name another file.")
+        """Makes the tables unless they are there; several processes may come at the same time."""
+        if self._connection.execute("PRAGMA user_version").fetchone() != (_SCHEMA_VERSION,):
+            self._make_tables()
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = NORMAL")
-        if version == 0:
-            self._connection.executescript(_SCHEMA)
+
+    def _make_tables(self) -> None:
+        with self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+            (tables,) = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            if version not in (0, _SCHEMA_VERSION) or (version == 0 and tables):
+                raise FeedbackStoreError(f"{_FILE} is a database of something else; name another file.")
+            for statement in () if version else _SCHEMA:
+                self._connection.execute(statement)
 
     def _no_prediction(self, place: int) -> str:
         which = f" with the index {place}" if place else ""

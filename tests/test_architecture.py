@@ -19,7 +19,7 @@ LAYERS = (
     ("app.classify", "app.http_protocol", "app.main"),
     ("app.api", "app.results"),
     ("app.feedback", "app.shadow"),
-    ("app.classification", "app.explanation"),
+    ("app.classification", "app.explanation", "app.feedback_figures"),
     ("app.serving",),
     ("app.revival",),
     ("app.management",),

@@ -4,8 +4,10 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
@@ -233,6 +235,20 @@ def test_a_file_of_something_else_is_left_alone(tmp_path: Path, content: bytes |
     with pytest.raises(FeedbackStoreError, match="CLASSIFIER_FEEDBACK_FILE names"):
         FeedbackStore(path, max_predictions=1, max_age_s=1)
     assert path.read_bytes() == before
+
+
+def test_processes_that_come_at_the_same_time_make_one_file(tmp_path: Path) -> None:
+    begin = threading.Barrier(4)
+
+    def open_it(path: Path) -> None:
+        begin.wait(timeout=20)
+        FeedbackStore(path, max_predictions=1, max_age_s=1).close()
+
+    with ThreadPoolExecutor(4) as pool:
+        for n in range(5):
+            opened = [pool.submit(open_it, tmp_path / f"file{n}") for _ in range(4)]
+            for each in opened:
+                each.result()
 
 
 def test_a_file_that_cannot_be_made_stops_the_start(settings: Settings, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from app.api.deadline import deadline
 from app.api.dependencies import Feedback, Settings
 from app.api.intervals import Interval
 from app.errors import UploadError
-from app.feedback import Figures
+from app.feedback_figures import Figures
 from app.feedback_store import Labelled
 
 PATH: Final = "/feedback"
