@@ -1,6 +1,7 @@
 """One process that serves: uvicorn with our limits on connections, our way to stop and our log."""
 
 import asyncio
+import gc
 import signal
 import socket
 from collections.abc import Callable
@@ -62,6 +63,16 @@ class _DrainServer(uvicorn.Server):
         if self._stop_at is not None and monotonic() >= self._stop_at:
             self.should_exit = True
         if self._on_ready is not None and self._app.state.serving.state is State.READY:
+            _spare_the_collector()
             self._on_ready()
             self._on_ready = None
         return await super().on_tick(counter)
+
+
+def _spare_the_collector() -> None:
+    """What has been made up to now stays; looking through all of it again and again stops every request.
+
+    On two busy cores that took 250 ms of every 2,000 requests or so (AMD Zen 3, 2026-11-24).
+    """
+    gc.collect()
+    gc.freeze()
