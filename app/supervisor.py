@@ -177,10 +177,12 @@ class Supervisor:
 
     def _plan_successor(self, worker: _Worker, code: int) -> None:
         now = monotonic()
-        worker.ends = 0 if now - worker.began_at >= LONG_LIFE_S else worker.ends + 1
+        in_order = code == 0  # somebody told it to stop
+        worker.ends = 0 if in_order or now - worker.began_at >= LONG_LIFE_S else worker.ends + 1
         pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (worker.ends - 2)) if worker.ends > 1 else 0.0
         worker.start_at = now + pause_s
-        _LOG.error("Worker %d %s; a new one starts in %.1f s.", worker.place, _ended(code), pause_s)
+        level = logging.INFO if in_order else logging.ERROR
+        _LOG.log(level, "Worker %d %s; a new one starts in %.1f s.", worker.place, _ended(code), pause_s)
 
     def _stop(self, number: int) -> None:
         """Passes a signal on; from the first one, nobody is replaced any more."""
