@@ -26,7 +26,7 @@ from tritonclient.grpc import service_pb2
 from tritonclient.utils import InferenceServerException
 
 from app.api import oip_grpc, pictures
-from app.api.oip_messages import SERVICE
+from app.api.oip_messages import SERVICE, message
 from app.api.oip_request import Contract
 from app.errors import ProtocolError
 from app.logs import FIELDS
@@ -37,6 +37,7 @@ from app.settings import Settings
 
 INFER = f"/{SERVICE}/ModelInfer"
 WAIT_S = 20.0
+HEALTHY, UNHEALTHY = b"\x08\x01", b"\x08\x02"  # field 1 is 1, SERVING, or 2, NOT_SERVING
 
 
 class Port:
@@ -243,7 +244,7 @@ def raw(shape: list[int], *tensors: bytes, name: str = "images", datatype: str =
 
 
 @pytest.mark.parametrize(
-    ("request_", "message"),
+    ("request_", "text"),
     [
         (service_pb2.ModelInferRequest(model_name=MODEL), "expected 1 inputs but got 0 inputs"),
         (typed("x", "UINT8", [1], uint_contents=[1]), 'unexpected inference input "x"'),
@@ -264,8 +265,8 @@ def raw(shape: list[int], *tensors: bytes, name: str = "images", datatype: str =
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_is_wrong_is_named(port: Port, request_: Any, message: str) -> None:
-    assert message in port.refusal(request_)
+def test_what_is_wrong_is_named(port: Port, request_: Any, text: str) -> None:
+    assert text in port.refusal(request_)
 
 
 def test_an_output_or_a_parameter_that_there_is_not_is_named(port: Port) -> None:
@@ -318,7 +319,8 @@ def test_whatever_is_asked_is_refused_in_our_words_or_makes_pictures(asked: Any)
     size = Input.model_construct(height=2, width=1)
     manifest = Manifest.model_construct(**dict(CARD) | {"input": size}, name=MODEL, version=1)
     try:
-        read = oip_grpc.read(asked, Contract(manifest, 4))
+        received = message("ModelInferRequest").FromString(asked.SerializeToString())
+        read = oip_grpc.read(received, Contract(manifest, 4))
     except ProtocolError:
         return
     assert 1 <= pictures.count(read.pictures) <= 4
@@ -492,6 +494,20 @@ def test_every_answer_names_its_request(port: Port) -> None:
 # Before and after
 
 
+def health(port: Port, service: bytes = b"") -> bytes:
+    """The answer of `grpc.health.v1`, for the whole server or for one of its services."""
+    asked = b"\x0a%c" % len(service) + service if service else b""
+    answer: bytes = port.channel.unary_unary("/grpc.health.v1.Health/Check")(asked, timeout=WAIT_S)
+    return answer
+
+
+def test_the_health_check_of_grpc_knows_the_services_on_the_port(port: Port) -> None:
+    assert health(port) == health(port, SERVICE.encode()) == HEALTHY
+    with pytest.raises(grpc.RpcError, match="no service 'other'") as unknown:
+        health(port, b"other")
+    assert unknown.value.code() is StatusCode.NOT_FOUND
+
+
 def test_a_service_that_loads_is_alive_and_one_that_ends_is_not_ready(settings: Settings) -> None:
     engine = FakeEngine()
     engine.gate.clear()
@@ -503,12 +519,14 @@ def test_a_service_that_loads_is_alive_and_one_that_ends_is_not_ready(settings: 
         assert port.triton.is_server_live()
         assert not port.triton.is_server_ready()
         assert not port.triton.is_model_ready(MODEL)
+        assert health(port) == UNHEALTHY
         assert "is being loaded" in port.refusal(ONE_PICTURE, StatusCode.UNAVAILABLE)
         engine.gate.set()
         until(port.triton.is_server_ready)
         app.state.serving.drain()
         assert not port.triton.is_server_ready()
         assert not port.triton.is_model_ready(MODEL)
+        assert health(port) == UNHEALTHY
         assert port.call(ONE_PICTURE).outputs
 
 

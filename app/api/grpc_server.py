@@ -1,19 +1,20 @@
 """The port for gRPC. Only what is asked for it imports this, since the package grpcio need not be there."""
 
 import logging
+from collections.abc import Iterator
 from typing import Any, Final
 
 import grpc.aio
 
 from app.api.grpc_call import Calls, Method
+from app.api.grpc_health import HealthService
 from app.api.oip_grpc import INFER, InferenceService
-from app.api.oip_messages import SERVICE, message
 from app.errors import SettingsError
 from app.settings import PREFIX, Settings
 
 _LOG: Final = logging.getLogger("app")
 _REFUSED_AT_ONCE: Final = 100
-_PROBES: Final = frozenset({"ServerLive", "ServerReady", "ModelReady"})
+_PROBES: Final = frozenset({"ServerLive", "ServerReady", "ModelReady", "Check"})
 
 
 async def start(service: InferenceService, calls: Calls) -> Any:
@@ -24,8 +25,7 @@ async def start(service: InferenceService, calls: Calls) -> Any:
     """
     settings = service.settings
     server = grpc.aio.server(options=_options(settings))
-    handlers = {name: calls.handler(_method(name, service, calls)) for name in service.methods}
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, handlers)])
+    server.add_generic_rpc_handlers(_handlers(service, calls))
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     try:
         server.add_insecure_port(f"{host}:{settings.grpc_port}")
@@ -39,17 +39,25 @@ async def start(service: InferenceService, calls: Calls) -> Any:
     return server
 
 
-def _method(name: str, service: InferenceService, calls: Calls) -> Method:
+def _handlers(service: InferenceService, calls: Calls) -> Iterator[Any]:
+    """One for each service on the port."""
+
     def admits() -> None:
         calls.gate.check(service.serving.live, service.decoder)
 
-    return Method(
-        path=f"/{SERVICE}/{name}",
-        request=message(f"{name}Request"),
-        answer=service.methods[name],
-        admits=admits if name == INFER else None,
-        quiet=name in _PROBES,
-    )
+    for offered in (service, HealthService(service.serving)):
+        methods = {
+            name: Method(
+                path=f"/{offered.NAME}/{name}",
+                request=offered.message(f"{name}Request"),
+                answer=answer,
+                admits=admits if name == INFER else None,
+                quiet=name in _PROBES,
+            )
+            for name, answer in offered.methods.items()
+        }
+        handlers = {name: calls.handler(method) for name, method in methods.items()}
+        yield grpc.method_handlers_generic_handler(offered.NAME, handlers)
 
 
 def _options(settings: Settings) -> list[tuple[str, int]]:

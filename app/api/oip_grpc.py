@@ -3,10 +3,10 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
-from app.api import body, oip, oip_binary, oip_response, pictures
-from app.api.oip_messages import message
+from app.api import body, oip, oip_binary, oip_response, pictures, protobuf_schema
+from app.api.oip_messages import SERVICE, message
 from app.api.oip_request import Contract, InferRequest
 from app.decoding import Decoder
 from app.engines import Prediction
@@ -27,6 +27,8 @@ _NUMBERS_AT_ONCE: Final = 64 * 1024  # become bytes while no other thread runs
 class InferenceService:
     """Takes messages and gives messages; `methods` has the names by which they are called."""
 
+    NAME: ClassVar = SERVICE
+    message = staticmethod(message)
     serving: Serving
     decoder: Decoder
     settings: Settings
@@ -115,7 +117,7 @@ def _described(tensor: Any, size_bytes: int) -> dict[str, Any]:
 
 def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        name: getattr(value, value.WhichOneof("parameter_choice") or "", None)
+        name: getattr(value, value.WhichOneof(protobuf_schema.CHOICE) or "", None)
         for name, value in given.items()
     }
 
