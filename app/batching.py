@@ -10,10 +10,7 @@ when nothing else waits, a few pictures at a time: whoever comes next waits for 
 
 import asyncio
 import threading
-from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from itertools import accumulate
 from time import perf_counter
 
@@ -21,108 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.engines import Prediction
-from app.errors import EngineError, OverloadedError
+from app.errors import EngineError
+from app.lane import Job, Lane, Piece, Predict, Result
 
-Predict = Callable[[NDArray[np.uint8]], Prediction]
+_Outcome = tuple[Job, Result | Exception]
 
 _SMOOTHING = 0.2  # weight of the newest batch in the average time per picture
 _SPARE_BATCH = 8  # most background pictures at once: about 25 ms of two cores for the model that ships
-_LATELY_S = (
-    0.25  # so long after the last ordinary picture the next one is expected, and background goes singly
-)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Result:
-    """An answer and where its time went.
-
-    `queued_s` is the wait before the first picture was taken and `infer_s` the time in the engine, in
-    seconds; `batch_pictures` is the size of the largest batch that any of its pictures was in.
-    """
-
-    prediction: Prediction
-    queued_s: float
-    infer_s: float
-    batch_pictures: int
-
-
-@dataclass(slots=True, eq=False)
-class _Job:
-    """One caller's pictures; those that do not fit into one batch are taken in several pieces."""
-
-    images: NDArray[np.uint8]
-    future: asyncio.Future[Result]
-    by: Predict
-    submitted: float = field(default_factory=perf_counter)
-    started: float = 0.0
-    taken: int = 0
-    infer_s: float = 0.0
-    batch_pictures: int = 0
-    parts: list[Prediction] = field(default_factory=list)
-
-    @property
-    def waiting(self) -> int:
-        return len(self.images) - self.taken
-
-    def take(self, most: int) -> NDArray[np.uint8]:
-        self.started = self.started or perf_counter()
-        piece = self.images[self.taken : self.taken + most]
-        self.taken += len(piece)
-        return piece
-
-    def add(self, part: Prediction, infer_s: float, batch_pictures: int) -> Result | None:
-        """The result, once every picture has its answer."""
-        self.parts.append(part)
-        self.infer_s += infer_s
-        self.batch_pictures = max(self.batch_pictures, batch_pictures)
-        if sum(len(part.probabilities) for part in self.parts) < len(self.images):
-            return None
-        return Result(_joined(self.parts), self.started - self.submitted, self.infer_s, self.batch_pictures)
-
-
-_Piece = tuple[_Job, NDArray[np.uint8]]
-_Outcome = tuple[_Job, Result | Exception]
-
-
-class _Lane:
-    """Jobs that wait, oldest first; at most `most` pictures."""
-
-    def __init__(self, most: int, what: str) -> None:
-        self.jobs: deque[_Job] = deque()
-        self.queued = 0
-        self._most = most
-        self._what = what
-
-    def put(self, job: _Job, seconds_per_picture: float) -> None:
-        added = len(job.images)
-        if self.queued + added > self._most:
-            raise OverloadedError(
-                f"{self.queued} pictures wait for {self._what} and at most {self._most} may; this request "
-                f"adds {added}.",
-                retry_after_s=seconds_per_picture * self.queued,
-            )
-        self.jobs.append(job)
-        self.queued += added
-
-    def drop(self, job: _Job) -> None:
-        with suppress(ValueError):
-            self.jobs.remove(job)
-            self.queued -= job.waiting
-
-    def take(self, room: int) -> list[_Piece]:
-        """Pieces of at most `room` pictures together, all for the same engine."""
-        pieces: list[_Piece] = []
-        while self.jobs and room:
-            job = self.jobs[0]
-            if pieces and pieces[0][0].by != job.by:
-                break
-            piece = job.take(room)
-            pieces.append((job, piece))
-            room -= len(piece)
-            self.queued -= len(piece)
-            if not job.waiting:
-                self.jobs.popleft()
-        return pieces
+_LATELY_S = 0.25  # after an ordinary picture the next one is expected, and the background goes singly
 
 
 class Batcher:
@@ -143,11 +46,11 @@ class Batcher:
     ) -> None:
         self._predict = predict
         self._max_batch = max_batch
-        self._ordinary = _Lane(max_queued, "the model")
-        self._background = _Lane(max_background, "the model's spare time")
+        self._ordinary = Lane(max_queued, "the model")
+        self._background = Lane(max_background, "the model's spare time")
         self._lately_s = lately_s
         self._taken_at = -lately_s
-        self._running: list[_Piece] = []
+        self._running: list[Piece] = []
         self._seconds_per_picture = 0.0
         self._closing = False
         self._changed = threading.Condition()
@@ -187,7 +90,7 @@ class Batcher:
             EngineError: the engine failed on these pictures, or has stopped.
         """
         lane = self._background if background else self._ordinary
-        job = _Job(images, asyncio.get_running_loop().create_future(), by or self._predict)
+        job = Job(images, asyncio.get_running_loop().create_future(), by or self._predict)
         self._put(job, lane)
         try:
             return await job.future
@@ -204,7 +107,7 @@ class Batcher:
         await asyncio.to_thread(self._thread.join, timeout_s)
         return not self._thread.is_alive()
 
-    def _put(self, job: _Job, lane: _Lane) -> None:
+    def _put(self, job: Job, lane: Lane) -> None:
         with self._changed:
             if not self.alive:
                 raise EngineError(
@@ -222,10 +125,10 @@ class Batcher:
             gone = EngineError("The engine of this model version has stopped before it answered.")
             self._deliver([(job, gone) for job in self._unanswered()])
 
-    def _unanswered(self) -> list[_Job]:
+    def _unanswered(self) -> list[Job]:
         return [*(job for job, _ in self._running), *self._ordinary.jobs, *self._background.jobs]
 
-    def _next_batch(self) -> list[_Piece]:
+    def _next_batch(self) -> list[Piece]:
         """Waits for work and takes a full batch of it or all there is; nothing when closing and empty."""
         with self._changed:
             self._running = []
@@ -243,7 +146,7 @@ class Batcher:
             return 1
         return min(_SPARE_BATCH, self._max_batch)
 
-    def _answer(self, pieces: list[_Piece]) -> list[_Outcome]:
+    def _answer(self, pieces: list[Piece]) -> list[_Outcome]:
         """Runs the pieces as one batch; should that fail, each alone, so that only the guilty one fails."""
         images = pieces[0][1] if len(pieces) == 1 else np.concatenate([piece for _, piece in pieces])
         started = perf_counter()
@@ -264,7 +167,7 @@ class Batcher:
         ]
         return [(job, result) for job, result in results if result]
 
-    def _forget(self, job: _Job) -> None:
+    def _forget(self, job: Job) -> None:
         with self._changed:
             self._ordinary.drop(job)
             self._background.drop(job)
@@ -292,12 +195,3 @@ def _split(prediction: Prediction, counts: list[int]) -> list[Prediction]:
         Prediction(prediction.probabilities[start:end], prediction.ood_score[start:end])
         for start, end in zip([0, *ends], ends, strict=False)
     ]
-
-
-def _joined(parts: list[Prediction]) -> Prediction:
-    if len(parts) == 1:
-        return parts[0]
-    return Prediction(
-        probabilities=np.concatenate([part.probabilities for part in parts]),
-        ood_score=np.concatenate([part.ood_score for part in parts]),
-    )

@@ -6,10 +6,10 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from app.batching import Result
 from app.decoding import Decoder
 from app.geometry import DEFAULT_FIT, Fit
 from app.imaging import Picture
+from app.lane import Result
 from app.model import Model
 
 

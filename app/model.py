@@ -11,9 +11,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from app.batching import Batcher, Result
+from app.batching import Batcher
 from app.engines import Engine, Prediction
 from app.errors import EngineError, OverloadedError
+from app.lane import Result
 from app.manifest import Manifest
 from app.metrics import Metrics
 from app.repository import Version

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from app.batching import Batcher, Result
+from app.batching import Batcher
 from app.engines import Prediction
 from app.errors import EngineError, OverloadedError
+from app.lane import Result
 
 pytestmark = pytest.mark.anyio
 
