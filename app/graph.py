@@ -8,6 +8,7 @@ nothing but the graph's saver calls, and nothing here ever runs a saver.
 
 from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Final
 from xml.parsers import expat
@@ -29,6 +30,7 @@ _GRAPH, _SAVER, _COLLECTIONS, _SIGNATURES, _OBJECTS = 2, 3, 4, 5, 7
 _NODE, _FUNCTION = 1, (2, 1)
 _NAME, _OPERATION, _INPUT = 1, 2, 3
 _FUNCTION_NAME, _FUNCTION_NODE = (1, 1), 3
+_CALLED: Final = (5, 2, 10, 1)
 _SAVE_TENSOR, _RESTORE_NODE = 2, 3
 _MAP_VALUE: Final = 2
 _COLLECTED: Final = ((1, 1), (2, 1))
@@ -125,6 +127,7 @@ def _check_graph(meta_graph: memoryview) -> None:
     for function in functions:
         where = f"the function {function.name[:_SHOWN]!r}"
         _check_listed(sorted(function.operations), COMPUTING | SAVING, where)
+    _check_ends(functions)
     if any(function.is_saving for function in functions):
         _check_saver(meta_graph, nodes, functions)
 
@@ -140,6 +143,16 @@ def _check_listed(operations: Iterable[str], listed: Set[str], where: str) -> No
         shown = ", ".join(map(repr, unlisted[:_MOST_SHOWN]))
         more = f" and {len(unlisted) - _MOST_SHOWN} more" if len(unlisted) > _MOST_SHOWN else ""
         raise GraphError(f"{where} holds what is not known to compute and do nothing else: {shown}{more}")
+
+
+def _check_ends(functions: list[_Function]) -> None:
+    calls = {one.name: wire.texts(one.data, _FUNCTION_NODE, *_CALLED) for one in functions}
+    try:
+        TopologicalSorter(calls).prepare()
+    except CycleError as error:
+        raise GraphError(
+            f"the function {error.args[1][0][:_SHOWN]!r} calls itself, and may never end"
+        ) from error
 
 
 def _check_saver(meta_graph: memoryview, nodes: list[memoryview], functions: list[_Function]) -> None:

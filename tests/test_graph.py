@@ -49,6 +49,7 @@ def test_what_ships_only_computes(path: Path) -> None:
     graph.check(path.parent)
 
 
+@pytest.mark.timeout(180)  # the fixture quantises
 def test_what_training_exports_and_converts_only_computes(openvino_model: Version) -> None:
     assert list(openvino_model.path.glob("openvino/*.xml"))
     graph.check(openvino_model.path)
@@ -168,6 +169,12 @@ def have_no_saver(meta_graph: Any) -> None:
     meta_graph.ClearField("saver_def")
 
 
+def call_itself(meta_graph: Any) -> None:
+    wrapper = next(one for one in meta_graph.graph_def.library.function if "wrapper" in one.signature.name)
+    call = next(node for node in wrapper.node_def if node.op == "StatefulPartitionedCall")
+    call.attr["f"].func.name = wrapper.signature.name
+
+
 def save_outside_of_functions(meta_graph: Any) -> None:
     meta_graph.graph_def.node.add(name="more", op="SaveV2")
 
@@ -189,11 +196,19 @@ def save_outside_of_functions(meta_graph: Any) -> None:
     ids=lambda reach: reach.__name__,
 )
 def test_nothing_but_the_saver_may_reach_what_saves(reach: Callable[[Any], None], exported: bytes) -> None:
+    assert_refused_after(reach, exported)
+
+
+def test_a_graph_that_may_never_end_is_refused(exported: bytes) -> None:
+    assert_refused_after(call_itself, exported)
+
+
+def assert_refused_after(change: Callable[[Any], None], exported: bytes) -> None:
     from tensorflow.core.protobuf import saved_model_pb2
 
     document = saved_model_pb2.SavedModel.FromString(exported)
     graph.check_saved_model(document.SerializeToString())
-    reach(document.meta_graphs[0])
+    change(document.meta_graphs[0])
     with pytest.raises(GraphError):
         graph.check_saved_model(document.SerializeToString())
 
