@@ -24,6 +24,7 @@ METHOD: Final = "gRPC"  # where HTTP has GET and POST, in metrics and log
 
 _LOG: Final = logging.getLogger(__name__)
 _RETRY_AFTER: Final = "grpc-retry-pushback-ms"  # clients that retry obey it: gRPC proposal A6
+_LEAST_S: Final = 1.0  # as in Retry-After, which has whole seconds
 
 _CODES: Final[Mapping[int, grpc.StatusCode]] = {
     HTTPStatus.UNAUTHORIZED: grpc.StatusCode.UNAUTHENTICATED,
@@ -141,7 +142,9 @@ async def _refuse(error: ServiceError, name: str, context: Any, seen: Observed) 
 
 def _trailing(name: str, retry_after_s: float | None = None) -> tuple[tuple[str, str], ...]:
     known = ((request_id.HEADER.lower(), name),)
-    return known if retry_after_s is None else (*known, (_RETRY_AFTER, str(round(1000 * retry_after_s))))
+    if retry_after_s is None:
+        return known
+    return *known, (_RETRY_AFTER, str(round(1000 * max(_LEAST_S, retry_after_s))))
 
 
 def _metadata(context: Any, wanted: str) -> str:
