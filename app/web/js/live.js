@@ -11,13 +11,14 @@ const EVERY_MS = 2000;
 const KEPT_S = 300;
 const LATENCY = "classifier_stage_seconds";
 const BATCHES = "classifier_batch_pictures";
-const CLASSIFIES = /predict|:classify|infer/;
+const CLASSIFIES = /^\/predict|:(predict|classify)$|\/(infer|ModelInfer|Predict|Classify)$/; // over HTTP and gRPC
 
 const readings = []; // {time, samples}, oldest first
 const pause = document.getElementById("pause");
 const problem = document.getElementById("live-problem");
 let charts = null;
 let timer = 0;
+let isShown = false;
 let isPaused = false;
 
 pause.addEventListener("click", () => {
@@ -30,8 +31,12 @@ pause.addEventListener("click", () => {
 /** Begins, and gives what ends it. */
 export function enter() {
   charts ??= drawn();
+  isShown = true;
   read();
-  return () => clearTimeout(timer);
+  return () => {
+    isShown = false;
+    clearTimeout(timer);
+  };
 }
 
 function drawn() {
@@ -61,6 +66,10 @@ function drawn() {
 async function read() {
   clearTimeout(timer);
   if (isPaused) return;
+  if (document.hidden) {
+    again();
+    return;
+  }
   try {
     const response = await send("metrics");
     if (!response.ok) throw new Error(`The metrics answered with status ${response.status}.`);
@@ -70,7 +79,12 @@ async function read() {
     problem.textContent = `${error.message} The charts go on when it answers again.`;
     show(problem);
   }
-  timer = setTimeout(read, EVERY_MS);
+  again();
+}
+
+function again() {
+  clearTimeout(timer);
+  if (isShown) timer = setTimeout(read, EVERY_MS);
 }
 
 function take(time, samples) {

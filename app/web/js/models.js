@@ -21,6 +21,7 @@ const list = document.getElementById("models-list");
 const problem = document.getElementById("models-problem");
 const openCards = new Map(); // "name/version" -> its element, so that it stays open when the list is drawn anew
 let timer = 0;
+let isShown = false;
 let judged = []; // what people said of each version
 let drawn = "";
 
@@ -29,12 +30,20 @@ admin.start(() => read(true));
 /** Begins, and gives what ends it. */
 export function enter() {
   admin.offer();
+  isShown = true;
   read(true);
-  return () => clearTimeout(timer);
+  return () => {
+    isShown = false;
+    clearTimeout(timer);
+  };
 }
 
 async function read(isForced = false) {
   clearTimeout(timer);
+  if (document.hidden) {
+    again();
+    return;
+  }
   try {
     const { models } = await ask("models");
     if (isForced) judged = await feedback();
@@ -48,7 +57,12 @@ async function read(isForced = false) {
   } catch (error) {
     complain(error.message, "read");
   }
-  timer = setTimeout(read, EVERY_MS);
+  again();
+}
+
+function again() {
+  clearTimeout(timer);
+  if (isShown) timer = setTimeout(read, EVERY_MS);
 }
 
 /** Draws everything anew, and leaves the focus where it was. */
@@ -68,7 +82,11 @@ async function compare(name) {
 
 /** Asked for when the view is entered, not at intervals: it is worked out from thousands of answers. */
 async function feedback() {
-  return (await offers()).feedback ? (await ask("feedback/summary")).versions : [];
+  try {
+    return (await offers()).feedback ? (await ask("feedback/summary")).versions : [];
+  } catch {
+    return []; // versions are shown without it
+  }
 }
 
 function complain(words, from = "") {
