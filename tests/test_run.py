@@ -5,10 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
 from conftest import Encode
+from networks import flat_colours, one_convolution
 from PIL import Image
 
 from app.engines import choose
@@ -17,7 +17,6 @@ from app.settings import Settings
 from training.data import Dataset
 from training.folders import load_folder
 from training.recipe import QUICK, Phase
-from training.resnet import Convolution, Stem
 from training.run import Checkpoints, train_and_publish
 
 RECIPE = dataclasses.replace(QUICK, phases=(Phase(2, 16),), batch_size=8)
@@ -26,30 +25,6 @@ pytestmark = [
     pytest.mark.timeout(300),  # the first test loads TensorFlow
     pytest.mark.filterwarnings("ignore"),  # of NNCF's and TensorFlow's own making
 ]
-
-
-def one_convolution(
-    classes: int,
-    *,
-    stem: Stem,  # noqa: ARG001 - it has none to choose
-    image_size: int | None,
-    dropout: float,
-    convolution: Convolution = keras.layers.Conv2D,
-) -> keras.Model:
-    pixels = keras.Input((image_size, image_size, 3))
-    x = convolution(54, 3, padding="same", use_bias=False, name="stem_conv")(pixels)
-    x = keras.layers.GlobalAveragePooling2D(name="features")(keras.layers.ReLU()(x))
-    x = keras.layers.Dense(classes, name="logits")(keras.layers.Dropout(dropout)(x))
-    return keras.Model(pixels, keras.layers.Softmax()(x))
-
-
-def colours() -> Dataset:
-    """Flat pictures, one strong channel each, which is their class."""
-    labels = np.arange(48) % 3
-    images = np.random.default_rng(0).integers(0, 150, (48, 1, 1, 3), dtype=np.uint8)
-    images[np.arange(48), 0, 0, labels] = 255
-    images = np.broadcast_to(images, (48, 32, 32, 3)).copy()
-    return Dataset(("red", "green", "blue"), images, labels, images[:12], labels[:12])
 
 
 class StoppedPictures(np.ndarray[Any, Any]):
@@ -73,7 +48,7 @@ Train = Callable[..., Version]
 @pytest.fixture
 def train(tmp_path: Path) -> Train:
     def run(data: Dataset) -> Version:
-        return train_and_publish(
+        version = train_and_publish(
             RECIPE,
             {},
             data,
@@ -82,6 +57,8 @@ def train(tmp_path: Path) -> Train:
             checkpoints=Checkpoints(tmp_path / "checkpoint.npz", every_seconds=1000),
             build=one_convolution,
         )
+        assert version
+        return version
 
     return run
 
@@ -90,7 +67,7 @@ def train(tmp_path: Path) -> Train:
 def test_ctrl_c_leaves_no_version_and_the_same_command_goes_on(
     train: Train, tmp_path: Path, pictures: str, batches: int
 ) -> None:
-    data = colours()
+    data = flat_colours(48)
     stopped = getattr(data, pictures).view(StoppedPictures)
     stopped.batches = batches
     with pytest.raises(KeyboardInterrupt):

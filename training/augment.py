@@ -3,7 +3,7 @@
 No state is carried from step to step, so a resumed training sees the pictures it would have seen.
 """
 
-from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from training.recipe import Phase, Recipe
 
-Augment = Callable[[NDArray[np.uint8], int], tf.Tensor]
+
+class Augment(Protocol):
+    def __call__(self, images: NDArray[np.uint8], step: int, device: int = 0) -> tf.Tensor: ...
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
@@ -20,10 +22,13 @@ def epoch_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
 
 
 def augmenter(recipe: Recipe, phase: Phase) -> Augment:
-    """Maps uint8 ``[N, 32, 32, 3]`` and the step's number to float32 ``[N, size, size, 3]`` in 0..255."""
+    """Maps uint8 ``[N, H, W, 3]`` and the step's number to float32 ``[N, size, size, 3]`` in 0..255.
 
-    def augment(images: NDArray[np.uint8], step: int) -> tf.Tensor:
-        random = np.random.default_rng((recipe.seed, 1, step))
+    Where several devices share a step, each says its own number, from 0, and gets chances of its own.
+    """
+
+    def augment(images: NDArray[np.uint8], step: int, device: int = 0) -> tf.Tensor:
+        random = np.random.default_rng((recipe.seed, 1, step, device) if device else (recipe.seed, 1, step))
         if recipe.translate:
             images = translate(images, recipe.translate, random)
         if recipe.flip:

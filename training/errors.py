@@ -15,3 +15,7 @@ class CheckpointError(TrainingError):
 
 class RecipeError(TrainingError):
     """A number of the recipe is out of its range."""
+
+
+class DevicesError(TrainingError):
+    """What the training runs on is not there any more."""

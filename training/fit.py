@@ -4,7 +4,7 @@ import json
 import os
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from training.augment import augmenter, epoch_order
-from training.errors import CheckpointError
+from training.augment import Augment, augmenter, epoch_order
+from training.devices import FLOAT16, ONE_DEVICE, Devices
+from training.errors import CheckpointError, RecipeError
 from training.progress import Step
 from training.recipe import Recipe
 from training.split import Pictures
@@ -32,29 +33,52 @@ class Trainer:
         network: float32 ``[N, H, W, 3]`` in, logits ``[N, classes]`` out.
         recipe: every number that matters.
         pictures: what to learn from.
+        devices: what to learn on; ``network`` was made for them.
+
+    Raises:
+        RecipeError: the devices cannot share a batch evenly.
     """
 
-    def __init__(self, network: keras.Model, recipe: Recipe, pictures: Pictures) -> None:
+    def __init__(
+        self, network: keras.Model, recipe: Recipe, pictures: Pictures, devices: Devices = ONE_DEVICE
+    ) -> None:
         self.network = network
+        self.devices = devices
         self.recipe = recipe
         self.pictures = pictures
         self._fingerprint = pictures.fingerprint()
         self.step = 0
         self.seconds = 0.0
-        self.optimizer = _optimizer(recipe)
-        self.optimizer.build(network.trainable_variables)
+        self._check_shares()
+        with devices.building():
+            self.optimizer = _optimizer(recipe, devices)
+            self.optimizer.build(network.trainable_variables)
+        self._statistics = [v for v in network.non_trainable_variables if v.dtype == "float32"]
         mean, deviation = recipe.input_scaling()
         self._mean = tf.constant(mean, tf.float32) * 255.0
         self._deviation = tf.constant(deviation, tf.float32) * 255.0
         self._losses: list[float] = []
         self._hits: list[float] = []
-        self.learn = tf.function(self._learn, reduce_retracing=True)
+        self.learn = devices.function(self._learn)
+
+    def _check_shares(self) -> None:
+        replicas = self.devices.replicas
+        if self.batch_size % replicas:
+            raise RecipeError(
+                f"{replicas} devices cannot share {self.batch_size} pictures of a step evenly. Give a "
+                f"--batch-size that is a multiple of {replicas}."
+            )
 
     @property
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must agree with: every number of the recipe, and the data."""
         recipe: dict[str, Any] = json.loads(json.dumps(asdict(self.recipe)))
         return recipe | {"data": self._fingerprint}
+
+    @property
+    def batch_size(self) -> int:
+        """Pictures of a step, on all devices together."""
+        return min(self.recipe.batch_size, len(self.pictures))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -88,14 +112,18 @@ class Trainer:
             self._losses.clear()
             self._hits.clear()
 
-    def _take_step(self, order: NDArray[np.int64], augment: Callable[..., tf.Tensor]) -> None:
-        size = min(self.recipe.batch_size, len(self.pictures))
-        first = self.step % self.steps_per_epoch * size
-        batch = self.pictures.take(order[first : first + size])
+    def _take_step(self, order: NDArray[np.int64], augment: Augment) -> None:
+        first = self.step % self.steps_per_epoch * self.batch_size
+        shares = np.split(order[first : first + self.batch_size], self.devices.replicas)
+
+        def views(device: int) -> tuple[tf.Tensor, tf.Tensor]:
+            batch = self.pictures.take(shares[device])
+            return augment(batch.images, self.step, device), tf.constant(batch.labels)
+
         self.optimizer.learning_rate.assign(self.recipe.learning_rate(self.step, self.total_steps))
-        loss, hits = self.learn(augment(batch.images, self.step), tf.constant(batch.labels))
+        loss, hits = self.learn(*self.devices.distribute(views, parts=2))
         self._losses.append(float(loss))
-        self._hits.append(float(hits) / size)
+        self._hits.append(float(hits) / self.batch_size)
         self.step += 1
 
     def _progress(self, epoch: int, elapsed: float) -> Step:
@@ -105,7 +133,7 @@ class Trainer:
             total_steps=self.total_steps,
             loss=float(np.mean(self._losses)),
             accuracy=float(np.mean(self._hits)),
-            images_per_second=min(self.recipe.batch_size, len(self.pictures)) / elapsed,
+            images_per_second=self.batch_size / elapsed,
         )
 
     def _normalize(self, images: tf.Tensor) -> tf.Tensor:
@@ -113,12 +141,32 @@ class Trainer:
 
     def _learn(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
-            logits = self.network(self._normalize(images), training=True)
-            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+            logits = tf.cast(self.network(self._normalize(images), training=True), tf.float32)
+            mean = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+            loss = mean / self.devices.replicas
+            scaled = self.optimizer.scale_loss(loss)
         variables = self.network.trainable_variables
-        self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+        gradients = self.devices.placed(tape.gradient(scaled, variables))
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))  # which sums over devices
+        self._agree_on_statistics()
         hits = tf.reduce_sum(tf.cast(tf.argmax(logits, axis=1) == labels, tf.float32))
+        loss, hits = self.devices.total([loss, hits])
         return loss, hits
+
+    def _agree_on_statistics(self) -> None:
+        if self.devices.replicas > 1:
+            sums = self.devices.total([tf.convert_to_tensor(v) for v in self._statistics])
+            for variable, total in zip(self._statistics, sums, strict=True):
+                variable.assign(total / self.devices.replicas)
+
+    def share_state(self) -> None:
+        """Brings every machine to where the chief is; all of them must call it."""
+        variables = [*self.network.variables, *self.optimizer.variables]
+        state = [*(variable.numpy() for variable in variables), np.array(self.step)]
+        *values, step = self.devices.from_chief(state)
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+        self.step = int(step)
 
     def save(self, path: Path) -> None:
         """Writes all that `restore` needs; the file that was there stays until the new one is whole."""
@@ -168,7 +216,13 @@ class Trainer:
         self._losses, self._hits = state["losses"], state["hits"]
 
 
-def _optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
+def _optimizer(recipe: Recipe, devices: Devices) -> keras.optimizers.Optimizer:
+    if devices.policy == FLOAT16:
+        return keras.optimizers.LossScaleOptimizer(_float32_optimizer(recipe))
+    return _float32_optimizer(recipe)
+
+
+def _float32_optimizer(recipe: Recipe) -> keras.optimizers.Optimizer:
     if recipe.optimizer == "adam":
         return keras.optimizers.Adam(recipe.peak_learning_rate)
     # Keras decays weights outside the momentum, so the papers' coefficient acts 1 / (1 - momentum) times

@@ -14,7 +14,8 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     """Keras's layer over the channels of ``[N, H, W, C]``; statistics stay float32 under bfloat16."""
 
     def __init__(self, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs: Any) -> None:
-        super().__init__(momentum=momentum, epsilon=epsilon, **kwargs)
+        # The kernel takes inputs of 16 bits with scale and offset of 32, so Keras has nothing to cast.
+        super().__init__(momentum=momentum, epsilon=epsilon, autocast=False, **kwargs)
 
     def call(self, inputs: tf.Tensor, training: bool | None = None, mask: None = None) -> tf.Tensor:
         learning = bool(training) and self.trainable

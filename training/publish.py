@@ -41,6 +41,7 @@ class Provenance:
     images_per_second: float
     bfloat16: bool
     resumed: bool
+    gpus: tuple[str, ...] = ()
 
 
 def publish(
@@ -139,6 +140,7 @@ def _lineage(provenance: Provenance) -> dict[str, Any]:
             "processor": processor_name(),
             "cores": available_cores(),
             "bfloat16": provenance.bfloat16,
+            "gpus": list(provenance.gpus),
         },
         "hours": round(provenance.seconds / 3600, 3),
         "images_per_second": round(provenance.images_per_second, 1),

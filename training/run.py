@@ -11,6 +11,7 @@ from rich.console import Console
 from app.repository import Repository, Version
 from training.convolution import FastGradientConv2D
 from training.data import Dataset
+from training.devices import Devices, all_machines
 from training.fit import Trainer
 from training.processor import has_bfloat16, has_wide_vectors, processor_flags, use_bfloat16
 from training.progress import training_progress
@@ -38,27 +39,31 @@ def train_and_publish(
     checkpoints: Checkpoints,
     restart: bool = False,
     build: NetworkBuilder = resnet18,
-) -> Version:
+) -> Version | None:
     """Trains by the recipe and publishes the result; goes on from its checkpoint where there is one.
+
+    Of several machines the chief alone writes checkpoints and publishes; the others give None, once it has.
 
     Raises:
         CheckpointError: the checkpoint is damaged or of another training.
+        DevicesError: another machine of the training is gone.
         PublishError: the version cannot be written.
     """
     console = Console(soft_wrap=True)
+    devices = Devices.found()
     served = build(
         len(data.class_names), stem=recipe.stem, image_size=data.image_size, dropout=recipe.dropout
     )
-    served.summary()
+    if devices.is_chief:
+        served.summary()
     split = Split.of(Pictures(data.train_images, data.train_labels), recipe.held_out, recipe.seed)
-    trainer = _trainer(recipe, len(data.class_names), split.train, build)
-    resumed = checkpoints.path.exists() and not restart
-    if resumed:
-        trainer.restore(checkpoints.path)
-        console.print(f"going on at step {trainer.step} of {trainer.total_steps} from {checkpoints.path}")
-    else:
-        trainer.start()
-    _train(trainer, checkpoints, console)
+    trainer = _trainer(recipe, len(data.class_names), split.train, build, devices)
+    with all_machines(devices):
+        resumed = _begin(trainer, None if restart else checkpoints.path, console)
+        _train(trainer, checkpoints, console)
+        if not devices.is_chief:
+            trainer.share_state()
+            return None
     served.set_weights(trainer.network.get_weights())
     provenance = Provenance(
         recipe=recipe,
@@ -69,40 +74,60 @@ def train_and_publish(
         images_per_second=trainer.total_steps * recipe.batch_size / trainer.seconds,
         bfloat16=has_bfloat16(processor_flags()),
         resumed=resumed,
+        gpus=devices.gpus,
     )
     with console.status("exporting, quantising and measuring on the test pictures"):
         version = publish(served, provenance, repository, name, console.print)
     checkpoints.path.unlink(missing_ok=True)
     console.print(f"published {version} in {version.path}")
+    if devices.several_machines:
+        trainer.share_state()  # for which the others wait: a machine that left would count as lost
     return version
 
 
-def _trainer(recipe: Recipe, classes: int, pictures: Pictures, build: NetworkBuilder) -> Trainer:
+def _trainer(
+    recipe: Recipe, classes: int, pictures: Pictures, build: NetworkBuilder, devices: Devices
+) -> Trainer:
     keras.utils.set_random_seed(recipe.seed)
     flags = processor_flags()
     use_bfloat16(has_bfloat16(flags))
-    network = build(
-        classes,
-        stem=recipe.stem,
-        image_size=None
-        if len({phase.image_size for phase in recipe.phases}) > 1
-        else recipe.phases[0].image_size,
-        dropout=recipe.dropout,
-        convolution=keras.layers.Conv2D if has_wide_vectors(flags) else FastGradientConv2D,
-    )
-    to_logits = keras.Model(network.input, network.get_layer("logits").output)
-    return Trainer(to_logits, recipe, pictures)
+    sizes = {phase.image_size for phase in recipe.phases}
+    own_gradients = devices.gpus or has_wide_vectors(flags)
+    with devices.building():
+        network = build(
+            classes,
+            stem=recipe.stem,
+            image_size=None if len(sizes) > 1 else sizes.pop(),
+            dropout=recipe.dropout,
+            convolution=keras.layers.Conv2D if own_gradients else FastGradientConv2D,
+        )
+        to_logits = keras.Model(network.input, network.get_layer("logits").output)
+    return Trainer(to_logits, recipe, pictures, devices)
+
+
+def _begin(trainer: Trainer, checkpoint: Path | None, console: Console) -> bool:
+    """Brings the trainer to its first step, or to that of the checkpoint; whether it was the latter."""
+    if trainer.devices.is_chief and checkpoint and checkpoint.exists():
+        trainer.restore(checkpoint)
+    else:
+        trainer.start()
+    if trainer.devices.several_machines:
+        trainer.share_state()
+    if trainer.step:
+        console.print(f"going on at step {trainer.step} of {trainer.total_steps} from {checkpoint}")
+    return trainer.step > 0
 
 
 def _train(trainer: Trainer, checkpoints: Checkpoints, console: Console) -> None:
     saved = time.monotonic()
+    writes = trainer.devices.is_chief
     try:
         with training_progress(console, trainer.recipe.epochs, trainer.total_steps) as show:
             for progress in trainer.steps():
                 show(progress)
-                if time.monotonic() - saved > checkpoints.every_seconds:
+                if writes and time.monotonic() - saved > checkpoints.every_seconds:
                     trainer.save(checkpoints.path)
                     saved = time.monotonic()
     finally:
-        if trainer.step:
+        if writes and trainer.step:
             trainer.save(checkpoints.path)
