@@ -11,7 +11,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from app import http_protocol, logs
+from app import http_protocol, logs, memory
 from app.main import stop_grpc
 from app.model import State
 from app.settings import Settings
@@ -19,6 +19,7 @@ from app.settings import Settings
 
 def run(app: FastAPI, settings: Settings, listener: socket.socket, on_ready: Callable[[], object]) -> None:
     """Serves `app` until a signal comes; `on_ready` is called once, when it can answer."""
+    memory.give_back_large_pieces()
     config = uvicorn.Config(
         app,
         log_config=logs.configuration(settings.log_format, settings.log_level),

@@ -39,6 +39,7 @@ LAYERS = (
         "app.cores",
         "app.estimation",
         "app.folder",
+        "app.memory",
         "app.logs",
         "app.rows",
         "app.settings",
