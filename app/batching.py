@@ -5,7 +5,8 @@ as many of them as fit, oldest first. So no timer delays anybody, and batches gr
 The engine runs in a thread of its own, which goes from batch to batch without passing through the event loop.
 
 What can wait (explanations, a second version's opinion) goes into a lane of its own, which is looked at only
-when nothing else waits, a few pictures at a time: whoever comes next waits for no more than these.
+when nothing else waits, a few pictures at a time: whoever comes next waits for no more than these. While
+others keep coming it takes one picture and then leaves the engine alone, so that most wait for none.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ _Outcome = tuple[Job, Result | Exception]
 
 _SMOOTHING = 0.2  # weight of the newest batch in the average time per picture
 _SPARE_BATCH = 8  # most background pictures at once: about 25 ms of two cores for the model that ships
+_REST = 4  # times as long as it ran, the background rests while others are likely to come
 _LATELY_S = 0.25  # after an ordinary picture the next one is expected, and the background goes singly
 
 
@@ -50,6 +52,8 @@ class Batcher:
         self._background = Lane(max_background, "the model's spare time")
         self._lately_s = lately_s
         self._taken_at = -lately_s
+        self._background_began: float | None = None
+        self._rest_until = 0.0
         self._running: list[Piece] = []
         self._seconds_per_picture = 0.0
         self._closing = False
@@ -132,19 +136,37 @@ class Batcher:
         """Waits for work and takes a full batch of it or all there is; nothing when closing and empty."""
         with self._changed:
             self._running = []
-            self._changed.wait_for(lambda: self._ordinary.jobs or self._background.jobs or self._closing)
+            self._end_background()
+            while not (self._ordinary.jobs or self._closing):
+                if not self._background.jobs:
+                    self._changed.wait()
+                elif (rest_s := self._rest_s()) > 0:
+                    self._changed.wait(rest_s)
+                else:
+                    self._background_began = perf_counter()
+                    self._running = self._background.take(self._background_batch())
+                    return self._running
             if self._ordinary.jobs:
                 self._taken_at = perf_counter()
                 self._running = self._ordinary.take(self._max_batch)
-            elif not self._closing:
-                self._running = self._background.take(self._background_batch())
             return self._running
+
+    def _rest_s(self) -> float:
+        """How long the background still leaves the engine to whoever may come."""
+        return self._rest_until - perf_counter() if self._is_busy_lately() else 0.0
+
+    def _end_background(self) -> None:
+        if self._background_began is not None:
+            now = perf_counter()
+            self._rest_until = now + _REST * (now - self._background_began)
+            self._background_began = None
 
     def _background_batch(self) -> int:
         """Single pictures while others are likely to come; more, which is faster, where nobody does."""
-        if perf_counter() - self._taken_at < self._lately_s:
-            return 1
-        return min(_SPARE_BATCH, self._max_batch)
+        return 1 if self._is_busy_lately() else min(_SPARE_BATCH, self._max_batch)
+
+    def _is_busy_lately(self) -> bool:
+        return perf_counter() - self._taken_at < self._lately_s
 
     def _answer(self, pieces: list[Piece]) -> list[_Outcome]:
         """Runs the pieces as one batch; should that fail, each alone, so that only the guilty one fails."""

@@ -3,6 +3,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -358,6 +359,42 @@ async def test_closing_does_not_wait_for_the_background(own_engine: FakeEngine) 
     with pytest.raises(EngineError, match="has stopped"):
         await background
     await first
+
+
+async def test_between_ordinary_pictures_the_background_leaves_most_of_the_time_to_others() -> None:
+    begun: list[tuple[float, float]] = []
+
+    def slowly(images: Pictures) -> Prediction:
+        began = time.perf_counter()
+        time.sleep(0.005)
+        begun.append((began, time.perf_counter()))
+        return strongest_colour(images)
+
+    batcher = Batcher(slowly, max_batch=8, max_queued=20, lately_s=60)
+    await batcher.predict(pictures(1))
+    await batcher.predict(pictures(4), background=True)
+    for (began, ended), (after, _) in pairwise(begun[1:]):
+        assert after - ended >= 3 * (ended - began)
+    await batcher.close()
+
+
+async def test_whoever_comes_while_the_background_rests_is_taken_before_it_goes_on() -> None:
+    engine = SteppedEngine()
+    batcher = Batcher(engine.predict, max_batch=8, max_queued=20, lately_s=60)
+    tasks = await start(batcher.predict(pictures(1)))
+    await until(lambda: engine.batches)
+    tasks += await start(batcher.predict(pictures(2), background=True))
+    engine.finish()
+    await until(lambda: len(engine.batches) == 2)
+    await asyncio.sleep(0.2)  # so that it rests for four times as long
+    engine.finish()
+    await until(lambda: batcher.background == 1)
+    ordinary = pictures(5)
+    tasks += await start(batcher.predict(ordinary))
+    engine.finish(10)
+    await asyncio.gather(*tasks)
+    assert [len(batch) for batch in engine.batches] == [1, 1, 5, 1]
+    await batcher.close()
 
 
 class SteppedEngine:
