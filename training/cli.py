@@ -98,6 +98,14 @@ def _add_run_options(command: argparse.ArgumentParser) -> None:
         metavar="N",
         help="time between checkpoints (120)",
     )
+    command.add_argument(
+        "--tensorboard",
+        type=Path,
+        nargs="?",
+        const=Path(),
+        metavar="FOLDER",
+        help="write figures of every step for TensorBoard (RUN_DIR/tensorboard)",
+    )
     command.add_argument("--restart", action="store_true", help="ignore the checkpoint of an earlier run")
 
 
@@ -239,6 +247,11 @@ def _only_phase(recipe: Recipe, overrides: dict[str, Any]) -> Phase:
     return phases[0]
 
 
+def _tensorboard(options: argparse.Namespace, run_dir: Path) -> Path | None:
+    """The folder that was named, or, after the option alone, the one of this run."""
+    return run_dir / "tensorboard" if options.tensorboard == Path() else options.tensorboard
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; 0 when a version was published, 2 for what the caller can mend, 130 after Ctrl-C."""
     options = parser().parse_args(arguments)
@@ -264,6 +277,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             name=source.name,
             checkpoints=Checkpoints(run_dir / "checkpoint.npz", options.checkpoint_seconds),
             restart=options.restart,
+            tensorboard=_tensorboard(options, run_dir),
         )
     except (TrainingError, ServiceError) as error:
         print(f"train: {error}", file=sys.stderr)

@@ -18,6 +18,7 @@ from training.progress import training_progress
 from training.publish import Provenance, publish
 from training.recipe import Recipe
 from training.resnet import NetworkBuilder, resnet18
+from training.scalars import scalars
 from training.split import Pictures, Split
 
 
@@ -38,6 +39,7 @@ def train_and_publish(
     name: str,
     checkpoints: Checkpoints,
     restart: bool = False,
+    tensorboard: Path | None = None,
     build: NetworkBuilder = resnet18,
 ) -> Version | None:
     """Trains by the recipe and publishes the result; goes on from its checkpoint where there is one.
@@ -60,7 +62,7 @@ def train_and_publish(
     trainer = _trainer(recipe, len(data.class_names), split.train, build, devices)
     with all_machines(devices):
         resumed = _begin(trainer, None if restart else checkpoints.path, console)
-        _train(trainer, checkpoints, console)
+        _train(trainer, checkpoints, tensorboard, console)
         if not devices.is_chief:
             trainer.share_state()
             return None
@@ -118,13 +120,17 @@ def _begin(trainer: Trainer, checkpoint: Path | None, console: Console) -> bool:
     return trainer.step > 0
 
 
-def _train(trainer: Trainer, checkpoints: Checkpoints, console: Console) -> None:
+def _train(trainer: Trainer, checkpoints: Checkpoints, tensorboard: Path | None, console: Console) -> None:
     saved = time.monotonic()
     writes = trainer.devices.is_chief
     try:
-        with training_progress(console, trainer.recipe.epochs, trainer.total_steps) as show:
+        with (
+            training_progress(console, trainer.recipe.epochs, trainer.total_steps) as show,
+            scalars(tensorboard if writes else None) as write,
+        ):
             for progress in trainer.steps():
                 show(progress)
+                write(progress, trainer.recipe.learning_rate(progress.step - 1, progress.total_steps))
                 if writes and time.monotonic() - saved > checkpoints.every_seconds:
                     trainer.save(checkpoints.path)
                     saved = time.monotonic()
