@@ -91,13 +91,14 @@ def options_of(*program: str) -> frozenset[str]:
     ("spoken", "program"),
     [
         (r"python training/train\.py|make train", ("training/train.py",)),
+        (r"python training/evaluate\.py", ("training/evaluate.py",)),
         (r"python -m app(?! classify)|make serve", ("-m", "app")),
         (r"python -m app classify", ("-m", "app", "classify")),
         (r"benchmarks/compare\.py|make bench", ("benchmarks/compare.py",)),
         (r"benchmarks/overload\.py", ("benchmarks/overload.py",)),
         (r"benchmarks/open_loop\.py", ("benchmarks/open_loop.py",)),
     ],
-    ids=["train", "serve", "classify", "bench", "overload", "open-loop"],
+    ids=["train", "evaluate", "serve", "classify", "bench", "overload", "open-loop"],
 )
 def test_options_in_documents_exist(document: Path, spoken: str, program: tuple[str, ...]) -> None:
     for command in commands(document):

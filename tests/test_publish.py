@@ -1,10 +1,12 @@
 """A tiny network, published twice from the same training with other test pictures."""
 
 import dataclasses
+import pickle
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cifar
 import keras
 import numpy as np
 import pytest
@@ -12,8 +14,10 @@ from numpy.typing import NDArray
 
 from app.engines import choose
 from app.repository import Repository, Version
+from training.assessment import CLEAN, Extent
 from training.data import Dataset
-from training.evaluation import predict
+from training.evaluate import main
+from training.evaluation import png, predict
 from training.publish import Provenance, publish
 from training.recipe import QUICK
 from training.split import Pictures, Split
@@ -67,13 +71,14 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
         provenance = Provenance(RECIPE, {}, data, split, 1.0, 1.0, bfloat16=False, resumed=False)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            versions.append(publish(network, provenance, repository, "colours"))
+            versions.append(publish(network, provenance, repository, "colours", Extent(disturbed=8)).version)
     return Published(versions[0], versions[1], split)
 
 
 def measured(version: Version, metric: str) -> dict[tuple[str, str], float]:
     found = version.manifest.measurements
-    return {(each.engine, each.precision): each.value for each in found if each.metric == metric}
+    clean = (each for each in found if each.data == CLEAN and each.metric == metric)
+    return {(each.engine, each.precision): each.value for each in clean}
 
 
 def test_the_test_pictures_decide_nothing(published: Published) -> None:
@@ -146,6 +151,33 @@ def test_the_card_says_which_classes_are_confused_and_how_sure_it_is(
     assert sum(each.pictures for each in evaluation.reliability) == 200
     confidences = [each.confidence for each in evaluation.reliability]
     assert confidences == sorted(confidences)
+
+
+def test_a_published_version_is_measured_again(
+    published: Published, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    contents = cifar.files()
+    contents["batches.meta"] = pickle.dumps({b"label_names": [name.encode() for name in NAMES]}, protocol=2)
+    for name in set(contents) - {"batches.meta"}:
+        batch = cifar.batch(0)
+        batch[b"labels"] = [label % 3 for label in batch[b"labels"]]
+        contents[name] = pickle.dumps(batch, protocol=2)
+    photos = tmp_path / "photos" / "other"
+    photos.mkdir(parents=True)
+    (photos / "black.png").write_bytes(png(np.zeros((40, 50, 3), np.uint8)))
+    model, report = published.version.path.parent, tmp_path / "report.html"
+    options = ["--version", "1", "--limit", "20", "--disturbed", "10", "--report", str(report)]
+    places = ["--model", str(model), "--data", str(cifar.write_folder(tmp_path, contents))]
+    assert main([*places, *options, "--photos", str(photos.parent)]) == 0
+    said = capsys.readouterr().out
+    for words in (
+        "test accuracy",
+        "gaussian_noise, severity 3 (10 pictures)",
+        "ood_auroc",
+        "in_distribution",
+    ):
+        assert words in said
+    assert "What disturbs it" in report.read_text()
 
 
 def test_lineage_counts_what_was_held_out(published: Published) -> None:

@@ -7,14 +7,47 @@ from pathlib import Path
 from app.engines import AUTO, Engine, Prediction, candidates, choose
 from app.errors import EngineUnavailableError
 from app.manifest import Calibration, Evaluation, Measurement
+from training.corruption import CORRUPTIONS, corrupt
 from training.data import Dataset
-from training.evaluation import predict
+from training.evaluation import enlarged_jpeg, png, predict
 from training.figures import Scribe
+from training.photographs import Photographs, read_photographs
 from training.split import Pictures
 
 CLEAN = "CIFAR-10 test"
+SEVERITY = 3  # of 1 to 5
+CORRUPTED = f"{CLEAN}, mean of {len(CORRUPTIONS)} corruptions, severity {SEVERITY}"
+ENLARGED = f"{CLEAN}, enlarged to eight times its size, as JPEG of quality 85"
+UNDISTURBED = f"{CLEAN}, the same pictures undisturbed"
 
 Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Extent:
+    """What is measured beside the clean test pictures, on the engine that a service would choose.
+
+    `disturbed` is how many test pictures go through every corruption, and are sent as enlarged JPEG files;
+    at most all, and 0 for none.
+    """
+
+    disturbed: int = 2_000
+    photographs: Photographs | None = None
+
+    @classmethod
+    def chosen(
+        cls, disturbed: int, photographs: Path | None, class_names: tuple[str, ...], size: tuple[int, int]
+    ) -> "Extent":
+        """From a folder of photographs, brought to (height, width).
+
+        Raises:
+            DataError: they cannot be used.
+        """
+        found = read_photographs(photographs, class_names, size) if photographs else None
+        return cls(disturbed, found)
+
+
+ALL = Extent()
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +66,15 @@ def test_pictures(data: Dataset) -> Pictures:
 
 
 def assess(
-    folder: Path, calibration: Calibration, data: Dataset, report: Report = lambda _: None
+    folder: Path,
+    calibration: Calibration,
+    data: Dataset,
+    extent: Extent,
+    report: Report = lambda _: None,
 ) -> Assessment:
     """Measures the files in ``folder`` with every engine that can run them here, the reference first.
 
-    The last engine is the one that a service would choose. ``report`` hears each result.
+    ``report`` hears each result.
     """
     pictures = test_pictures(data)
     loaded = list(engines(folder))
@@ -46,6 +83,13 @@ def assess(
     for engine, prediction in zip(loaded, predictions, strict=True):
         measurements += _clean(engine, prediction, pictures, calibration, report)
     served, prediction = loaded[-1], predictions[-1]
+    for measurement in (
+        *_disturbed(served, pictures.divided(extent.disturbed)[0]),
+        *_photographed(served, extent.photographs, prediction, calibration),
+    ):
+        measurements.append(measurement)
+        value = f"{measurement.metric} {measurement.value:.4f}"
+        report(f"{measurement.data} ({measurement.pictures:,} pictures): {value}")
     evaluation = Scribe.of(served).in_detail(CLEAN, prediction, pictures.labels)
     for engine in loaded:
         engine.close()
@@ -72,3 +116,29 @@ def _clean(
         f"{values['accuracy']:.2%} on {len(pictures):,} pictures"
     )
     return found
+
+
+def _disturbed(engine: Engine, pictures: Pictures) -> Iterator[Measurement]:
+    """Accuracy on test pictures after every corruption, their mean, and as somebody might send them."""
+    if not len(pictures):
+        return
+    scribe = Scribe.of(engine)
+    found = []
+    for name in CORRUPTIONS:
+        images = corrupt(pictures.images, name, SEVERITY)
+        found.append(
+            scribe.accuracy(f"{CLEAN}, {name}, severity {SEVERITY}", engine, images, pictures.labels)
+        )
+        yield found[-1]
+    mean = sum(each.value for each in found) / len(found)
+    yield scribe.note("accuracy", CORRUPTED, mean, len(pictures))
+    for data, encode in ((UNDISTURBED, png), (ENLARGED, enlarged_jpeg)):
+        yield scribe.accuracy(data, engine, pictures.images, pictures.labels, encode)
+
+
+def _photographed(
+    engine: Engine, photographs: Photographs | None, of_test: Prediction, calibration: Calibration
+) -> Iterator[Measurement]:
+    if photographs:
+        said = predict(engine, photographs.images)
+        yield from Scribe.of(engine).photographed(photographs, said, of_test, calibration)

@@ -12,6 +12,7 @@ from typing import Any, get_args, get_type_hints
 from app.errors import ServiceError
 from app.manifest import NAME_PATTERN
 from app.repository import Repository
+from training.assessment import Extent
 from training.errors import RecipeError, TrainingError
 from training.recipe import RECIPES, Phase, Recipe
 from training.sources import CIFAR10_MODEL, IMAGE_SIZES, Source
@@ -107,6 +108,17 @@ def _add_run_options(command: argparse.ArgumentParser) -> None:
         help="write figures of every step for TensorBoard (RUN_DIR/tensorboard)",
     )
     command.add_argument("--restart", action="store_true", help="ignore the checkpoint of an earlier run")
+    measured = command.add_argument_group("measured when it is published, beside the test pictures")
+    measured.add_argument(
+        "--disturbed",
+        type=int,
+        metavar="N",
+        default=Extent.disturbed,
+        help=f"test pictures for each of fifteen corruptions, 0 for none ({Extent.disturbed})",
+    )
+    measured.add_argument(
+        "--photos", type=Path, metavar="FOLDER", help="photographs, in a folder per class and others"
+    )
 
 
 def _add_numbers(command: argparse.ArgumentParser) -> None:
@@ -266,6 +278,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.limit:
             data = data.limited(options.limit)
             overrides["limit"] = options.limit
+        size = data.image_size, data.image_size
+        extent = Extent.chosen(options.disturbed, options.photos, data.class_names, size)
 
         from training.run import Checkpoints, train_and_publish
 
@@ -278,6 +292,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             checkpoints=Checkpoints(run_dir / "checkpoint.npz", options.checkpoint_seconds),
             restart=options.restart,
             tensorboard=_tensorboard(options, run_dir),
+            extent=extent,
         )
     except (TrainingError, ServiceError) as error:
         print(f"train: {error}", file=sys.stderr)

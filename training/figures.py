@@ -1,5 +1,6 @@
 """Measurements for the manifest, from what one engine said about labelled pictures."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,11 @@ from numpy.typing import NDArray
 from app.engines import Engine, Prediction
 from app.manifest import Calibration, Evaluation, Measurement, ReliabilityBin
 from training.calibration import label_sets, sharpened
-from training.evaluation import bins_of_equal_mass, evaluate
+from training.evaluation import Encode, auroc, bins_of_equal_mass, evaluate, png, predict
+from training.photographs import OTHER, Photographs
+
+PHOTOGRAPHS = "photographs of the classes"
+OTHERS = "photographs of other things"
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,40 @@ class Scribe:
         if calibration.ood_threshold is not None:
             figures["in_distribution"] = float(np.mean(prediction.ood_score <= calibration.ood_threshold))
         return [self.note(metric, data, value, len(labels)) for metric, value in figures.items()]
+
+    def accuracy(
+        self,
+        data: str,
+        engine: Engine,
+        images: NDArray[np.uint8],
+        labels: NDArray[np.int64],
+        encode: Encode = png,
+    ) -> Measurement:
+        """How often it is right on pictures uint8 ``[N, H, W, 3]``, each sent as ``encode`` writes it."""
+        answers = predict(engine, images, encode).probabilities.argmax(axis=1)
+        return self.note("accuracy", data, float(np.mean(answers == labels)), len(labels))
+
+    def photographed(
+        self, photographs: Photographs, said: Prediction, of_test: Prediction, calibration: Calibration
+    ) -> Iterator[Measurement]:
+        """Accuracy on those of the classes, and how well the score tells those of other things apart."""
+        known = photographs.labels != OTHER
+        groups = {name: rows for name, rows in ((PHOTOGRAPHS, known), (OTHERS, ~known)) if rows.any()}
+        if PHOTOGRAPHS in groups:
+            right = said.probabilities[known].argmax(axis=1) == photographs.labels[known]
+            yield self.note("accuracy", PHOTOGRAPHS, float(right.mean()), len(right))
+        if OTHERS in groups:
+            familiar = {"test pictures": of_test.ood_score}
+            familiar |= {name: said.ood_score[rows] for name, rows in groups.items() if name != OTHERS}
+            unfamiliar = said.ood_score[~known]
+            for name, scores in familiar.items():
+                yield self.note(
+                    "ood_auroc", f"{OTHERS}, against {name}", auroc(unfamiliar, scores), len(unfamiliar)
+                )
+        if calibration.ood_threshold is not None:
+            passing = said.ood_score <= calibration.ood_threshold
+            for name, rows in groups.items():
+                yield self.note("in_distribution", name, float(passing[rows].mean()), int(rows.sum()))
 
     def in_detail(self, data: str, prediction: Prediction, labels: NDArray[np.int64]) -> Evaluation:
         """The confusion matrix and the reliability diagram."""

@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 
@@ -15,16 +15,17 @@ from app import golden, graph
 from app.engines import AUTO, choose
 from app.manifest import GOLDEN_NAME, Calibration, Card, Input
 from app.repository import Repository, Version
-from training.assessment import Assessment, assess
+from training import ood
+from training.assessment import ALL, Assessment, Extent, assess
 from training.calibration import conformal_thresholds, fit_temperature, ood_threshold
 from training.data import Dataset
 from training.evaluation import predict
-from training.export import ServedNetwork, export
+from training.export import ServedNetwork, export, features_of
 from training.precisions import GOLDEN_TOLERANCE, Report, derive
 from training.processor import available_cores, processor_name
 from training.quantization import hold_out
 from training.recipe import Recipe
-from training.split import Split
+from training.split import Pictures, Split
 
 PACKAGES = ("tensorflow", "keras", "openvino", "nncf", "numpy", "pillow")
 
@@ -44,13 +45,19 @@ class Provenance:
     gpus: tuple[str, ...] = ()
 
 
+class Published(NamedTuple):
+    version: Version
+    assessment: Assessment
+
+
 def publish(
     network: keras.Model,
     provenance: Provenance,
     repository: Repository,
     name: str,
+    extent: Extent = ALL,
     report: Report = lambda _: None,
-) -> Version:
+) -> Published:
     """Calibrates ``network``, measures it on the test pictures and publishes it; ``report`` hears results.
 
     Temperature and thresholds need pictures that were held out; without any the temperature stays 1.
@@ -69,21 +76,29 @@ def publish(
         graph.check(staging.path)
         calibration = _calibration(staging.path, served.temperature, split)
         # From here on nothing is chosen any more, so the test pictures may be looked at.
-        assessment = assess(staging.path, calibration, provenance.data, report)
-        return staging.publish(_card(network, provenance, calibration, assessment, precisions))
+        assessment = assess(staging.path, calibration, provenance.data, extent, report)
+        card = _card(network, provenance, calibration, assessment, precisions)
+        return Published(staging.publish(card), assessment)
 
 
 def _served(network: keras.Model, recipe: Recipe, split: Split) -> ServedNetwork:
     """The network with all that stands around it, its temperature fitted where pictures were held out."""
     mean, deviation = recipe.input_scaling()
-    served = ServedNetwork(network, mean=mean, deviation=deviation)
-    if not len(split.held_out):
-        return served
+    sample, _ = split.train.divided(ood.SAMPLE)
+    features = features_of(network, sample.images, mean, deviation)
+    familiar = ood.MahalanobisScore(ood.fit(features, sample.labels))
+    served = ServedNetwork(network, familiar, mean=mean, deviation=deviation)
+    if len(split.held_out):
+        served.temperature = _temperature(served, split.for_choices())
+    return served
+
+
+def _temperature(served: ServedNetwork, pictures: Pictures) -> float:
+    """Fitted on what the engine answers as long as the temperature is 1."""
     with TemporaryDirectory() as folder:
         export(served, Path(folder))
-        pictures = split.for_choices()
-        probabilities = predict(choose("tensorflow", Path(folder)), pictures.images).probabilities
-    return served.at_temperature(fit_temperature(probabilities, pictures.labels))
+        prediction = predict(choose("tensorflow", Path(folder)), pictures.images)
+    return fit_temperature(prediction.probabilities, pictures.labels)
 
 
 def _calibration(folder: Path, temperature: float, split: Split) -> Calibration:

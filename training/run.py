@@ -9,14 +9,17 @@ import keras
 from rich.console import Console
 
 from app.repository import Repository, Version
+from training.assessment import ALL, Extent
 from training.convolution import FastGradientConv2D
 from training.data import Dataset
 from training.devices import Devices, all_machines
 from training.fit import Trainer
+from training.history import Epoch, History
 from training.processor import has_bfloat16, has_wide_vectors, processor_flags, use_bfloat16
-from training.progress import training_progress
+from training.progress import Step, training_progress
 from training.publish import Provenance, publish
 from training.recipe import Recipe
+from training.report import write_report
 from training.resnet import NetworkBuilder, resnet18
 from training.scalars import scalars
 from training.split import Pictures, Split
@@ -40,6 +43,7 @@ def train_and_publish(
     checkpoints: Checkpoints,
     restart: bool = False,
     tensorboard: Path | None = None,
+    extent: Extent = ALL,
     build: NetworkBuilder = resnet18,
 ) -> Version | None:
     """Trains by the recipe and publishes the result; goes on from its checkpoint where there is one.
@@ -60,9 +64,12 @@ def train_and_publish(
         served.summary()
     split = Split.of(Pictures(data.train_images, data.train_labels), recipe.held_out, recipe.seed)
     trainer = _trainer(recipe, len(data.class_names), split.train, build, devices)
+    history = History(checkpoints.path.with_name("history.jsonl"))
     with all_machines(devices):
         resumed = _begin(trainer, None if restart else checkpoints.path, console)
-        _train(trainer, checkpoints, tensorboard, console)
+        if devices.is_chief and not resumed:
+            history.forget()
+        _train(trainer, checkpoints, history, tensorboard, console)
         if not devices.is_chief:
             trainer.share_state()
             return None
@@ -79,9 +86,11 @@ def train_and_publish(
         gpus=devices.gpus,
     )
     with console.status("exporting, quantising and measuring on the test pictures"):
-        version = publish(served, provenance, repository, name, console.print)
+        version, assessment = publish(served, provenance, repository, name, extent, console.print)
+    page = checkpoints.path.with_name(f"report-{version.manifest.version}.html")
+    write_report(page, version.manifest, assessment, history.epochs())
     checkpoints.path.unlink(missing_ok=True)
-    console.print(f"published {version} in {version.path}")
+    console.print(f"published {version} in {version.path}, report in {page}")
     if devices.several_machines:
         trainer.share_state()  # for which the others wait: a machine that left would count as lost
     return version
@@ -120,7 +129,13 @@ def _begin(trainer: Trainer, checkpoint: Path | None, console: Console) -> bool:
     return trainer.step > 0
 
 
-def _train(trainer: Trainer, checkpoints: Checkpoints, tensorboard: Path | None, console: Console) -> None:
+def _train(
+    trainer: Trainer,
+    checkpoints: Checkpoints,
+    history: History,
+    tensorboard: Path | None,
+    console: Console,
+) -> None:
     saved = time.monotonic()
     writes = trainer.devices.is_chief
     try:
@@ -131,9 +146,21 @@ def _train(trainer: Trainer, checkpoints: Checkpoints, tensorboard: Path | None,
             for progress in trainer.steps():
                 show(progress)
                 write(progress, trainer.recipe.learning_rate(progress.step - 1, progress.total_steps))
+                if writes and progress.step % trainer.steps_per_epoch == 0:
+                    history.record(_epoch(trainer, progress))
                 if writes and time.monotonic() - saved > checkpoints.every_seconds:
                     trainer.save(checkpoints.path)
                     saved = time.monotonic()
     finally:
         if writes and trainer.step:
             trainer.save(checkpoints.path)
+
+
+def _epoch(trainer: Trainer, progress: Step) -> Epoch:
+    return Epoch(
+        number=progress.epoch + 1,
+        image_size=trainer.recipe.phase(progress.epoch).image_size,
+        learning_rate=trainer.recipe.learning_rate(progress.step - 1, progress.total_steps),
+        loss=progress.loss,
+        accuracy=progress.accuracy,
+    )
