@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.augment import augmenter, crop_and_resize, epoch_order, flip, translate
-from training.recipe import QUICK, SEED, Phase
+from training.augment import augmenter, crop_and_resize, cutout, epoch_order, flip, translate
+from training.recipe import FULL, SEED, Phase
 
 
 @pytest.fixture
@@ -40,6 +40,18 @@ def test_translation_moves_the_middle_without_changing_it(images: np.ndarray) ->
         assert any(found)
 
 
+def test_cutout_hides_a_square_and_nothing_else(images: np.ndarray) -> None:
+    hidden = cutout(images, 12, np.random.default_rng(1))
+    mean = images.mean(axis=(0, 1, 2)).astype(np.uint8)
+    for after, before in zip(hidden, images, strict=True):
+        covered = np.all(after == mean, axis=-1)
+        rows, columns = np.flatnonzero(covered.any(axis=1)), np.flatnonzero(covered.any(axis=0))
+        assert 6 <= len(rows) <= 12
+        assert 6 <= len(columns) <= 12
+        assert covered[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
+        assert np.array_equal(after[~covered], before[~covered])
+
+
 def test_crops_keep_flat_colours_and_have_the_size_asked_for() -> None:
     flat = np.full((4, 32, 32, 3), 77, np.uint8)
     for size in (16, 24, 40):
@@ -49,11 +61,11 @@ def test_crops_keep_flat_colours_and_have_the_size_asked_for() -> None:
 
 
 def test_augmentation_is_decided_by_seed_and_step_alone(images: np.ndarray) -> None:
-    augment = augmenter(QUICK, QUICK.phases[0])
-    assert np.array_equal(augment(images, 5), augmenter(QUICK, QUICK.phases[0])(images, 5))
+    augment = augmenter(FULL, FULL.phases[0])
+    assert np.array_equal(augment(images, 5), augmenter(FULL, FULL.phases[0])(images, 5))
     assert not np.array_equal(augment(images, 5), augment(images, 6))
-    other_seed = dataclasses.replace(QUICK, seed=1)
-    assert not np.array_equal(augment(images, 5), augmenter(other_seed, QUICK.phases[0])(images, 5))
+    other_seed = dataclasses.replace(FULL, seed=1)
+    assert not np.array_equal(augment(images, 5), augmenter(other_seed, FULL.phases[0])(images, 5))
 
 
 def test_without_augmentation_pixels_stay_as_they_are(images: np.ndarray) -> None:

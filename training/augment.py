@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from training import uploads
 from training.recipe import Phase, Recipe
 
 
@@ -33,6 +34,10 @@ def augmenter(recipe: Recipe, phase: Phase) -> Augment:
             images = translate(images, recipe.translate, random)
         if recipe.flip:
             images = flip(images, random)
+        if recipe.uploads:
+            images = uploads.sent(images, recipe.uploads, random)
+        if recipe.cutout:
+            images = cutout(images, recipe.cutout, random)
         if phase.smallest_crop < 1.0 or phase.image_size != images.shape[1]:
             return crop_and_resize(images, phase, random)
         return tf.cast(images, tf.float32)
@@ -54,6 +59,20 @@ def translate(images: NDArray[np.uint8], pixels: int, random: np.random.Generato
     windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
     rows, columns = random.integers(0, 2 * pixels + 1, (2, count))
     return np.ascontiguousarray(windows[np.arange(count), rows, columns].transpose(0, 2, 3, 1))
+
+
+def cutout(images: NDArray[np.uint8], pixels: int, random: np.random.Generator) -> NDArray[np.uint8]:
+    """Hides a square of each picture behind the mean colour of all (https://arxiv.org/abs/1708.04552).
+
+    Its middle may be anywhere in the picture, so a part of it may lie outside.
+    """
+    count, height, width, _ = images.shape
+    down, right = (
+        np.abs(np.arange(side) - random.integers(0, side, (count, 1)) + 0.5) < pixels / 2
+        for side in (height, width)
+    )
+    hidden = down[:, :, None, None] & right[:, None, :, None]
+    return np.where(hidden, images.mean(axis=(0, 1, 2)).astype(np.uint8), images)
 
 
 def crop_and_resize(images: NDArray[np.uint8], phase: Phase, random: np.random.Generator) -> tf.Tensor:

@@ -152,6 +152,8 @@ HELP = {
     "dropout": "share of the features dropped before the last layer",
     "flip": "mirror pictures left to right at random",
     "translate": "move pictures by up to this many pixels",
+    "cutout": "hide a square of this many pixels",
+    "uploads": "share of pictures scaled, stretched, lit, blurred or compressed as what people send is",
     "held_out": "training pictures kept back, to calibrate on and to compare precisions",
     "whitened_stem": "start the first convolution as a whitening of patches",
     "standardize": "scale pixels by mean and deviation, not to 0..1",

@@ -44,6 +44,8 @@ RANGES = (
     ("weight_decay", 0.0, 1.0),
     ("dropout", 0.0, 0.99),
     ("translate", 0, 1023),
+    ("cutout", 0, 1024),
+    ("uploads", 0.0, 1.0),
     ("held_out", 0, 10_000_000),
 )
 
@@ -67,6 +69,8 @@ class Recipe:
     dropout: float = 0.0
     flip: bool = False
     translate: int = 0  # pixels, reflected at the border
+    cutout: int = 0  # side in pixels of the square that is hidden
+    uploads: float = 0.0  # share of pictures that look as if somebody sent them, see training/uploads.py
     held_out: int = 0  # training pictures kept back for every choice after the training
     whitened_stem: bool = False
     standardize: bool = (
@@ -122,7 +126,10 @@ class Recipe:
             return max(1, round(pixels * image_size / DESIGNED_FOR / HALVES_THRICE)) * HALVES_THRICE
 
         phases = tuple(replace(phase, image_size=scaled(phase.image_size)) for phase in self.phases)
-        return replace(self, phases=phases, translate=round(self.translate * image_size / DESIGNED_FOR))
+        translate, cutout = (
+            round(pixels * image_size / DESIGNED_FOR) for pixels in (self.translate, self.cutout)
+        )
+        return replace(self, phases=phases, translate=translate, cutout=cutout)
 
     def input_scaling(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and deviation, per channel, of pixels that were scaled to 0..1."""
@@ -153,4 +160,23 @@ QUICK = Recipe(
     whitened_stem=True,
 )
 
-RECIPES = {recipe.name: recipe for recipe in (SEED, QUICK)}
+FULL = Recipe(
+    name="full",
+    phases=(
+        Phase(epochs=20, image_size=16, smallest_crop=0.75),
+        Phase(epochs=40, image_size=24, smallest_crop=0.75),
+        Phase(epochs=48, image_size=32),
+    ),
+    optimizer="sgd",
+    peak_learning_rate=0.1,
+    warmup=0.1,
+    weight_decay=5e-4,
+    flip=True,
+    translate=4,
+    cutout=12,
+    uploads=0.3,
+    held_out=5_000,
+    whitened_stem=True,
+)
+
+RECIPES = {recipe.name: recipe for recipe in (SEED, QUICK, FULL)}
