@@ -27,11 +27,12 @@ def test_an_impossible_truth_costs_much_but_not_infinitely() -> None:
     assert 20 < evaluate(np.array([[1.0, 0.0]], np.float32), np.array([1])).loss < 100
 
 
-def test_an_enlarged_jpeg_is_eight_times_as_large_and_still_shows_the_picture() -> None:
+def test_an_enlarged_jpeg_is_larger_and_still_shows_the_picture() -> None:
     pixels = np.full((32, 32, 3), (200, 30, 90), np.uint8)
     picture = imaging.decode(enlarged_jpeg(pixels))
     assert (picture.format, picture.width, picture.height) == ("JPEG", 256, 256)
     assert np.abs(picture.pixels.astype(int) - pixels).max() <= 3
+    assert imaging.decode(enlarged_jpeg(np.zeros((200, 300, 3), np.uint8))).width == 600
 
 
 def test_calibration_is_judged_in_bins_of_equally_many_pictures() -> None:

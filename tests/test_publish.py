@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from app.engines import choose
 from app.repository import Repository, Version
-from training.assessment import CLEAN, Extent
+from training.assessment import Extent
 from training.data import Dataset
 from training.evaluate import main
 from training.evaluation import png, predict
@@ -67,7 +67,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
     for seed in (1, 2):
         test = noisy_colours(200, seed)
         wrong = (test.labels + seed - 1) % 3  # the second time, nothing is as it was
-        data = Dataset(NAMES, train.images, train.labels, test.images, wrong)
+        data = Dataset(NAMES, train.images, train.labels, test.images, wrong, name="colours")
         provenance = Provenance(RECIPE, {}, data, split, 1.0, 1.0, bfloat16=False, resumed=False)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -77,7 +77,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
 
 def measured(version: Version, metric: str) -> dict[tuple[str, str], float]:
     found = version.manifest.measurements
-    clean = (each for each in found if each.data == CLEAN and each.metric == metric)
+    clean = (each for each in found if each.data == "colours test" and each.metric == metric)
     return {(each.engine, each.precision): each.value for each in clean}
 
 

@@ -11,13 +11,14 @@ from fakes import CARD, strongest_colour
 
 from app.engines import Prediction
 from app.manifest import Calibration, ConformalThreshold, File, Manifest, complete
-from training.assessment import CLEAN, CORRUPTED, ENLARGED, SEVERITY, UNDISTURBED, Assessment
+from training.assessment import CORRUPTED, ENLARGED, UNDISTURBED, Assessment, corruption
 from training.corruption import CORRUPTIONS
 from training.figures import Scribe
 from training.history import Epoch
 from training.report import page, write_report
 from training.split import Pictures
 
+CLEAN = "colours test"
 VOID = {"br", "img", "meta", "path", "use"}
 
 
@@ -61,9 +62,8 @@ def assessment(calibration: Calibration) -> Assessment:
     labels = random.integers(0, 3, 90)
     scribe = Scribe("fake", "float32")
     measurements = scribe.clean(CLEAN, said, labels, calibration)
-    names = [f"{CLEAN}, {name}, severity {SEVERITY}" for name in CORRUPTIONS]
-    for data in (*names, CORRUPTED, UNDISTURBED, ENLARGED):
-        measurements.append(scribe.note("accuracy", data, 0.75, 90))
+    for data in (*map(corruption, CORRUPTIONS), CORRUPTED, UNDISTURBED, ENLARGED):
+        measurements.append(scribe.note("accuracy", f"{CLEAN}, {data}", 0.75, 90))
     measurements.append(scribe.note("ood_auroc", "photographs of <other> things", 0.875, 7))
     pictures = Pictures(images, labels)
     return Assessment(tuple(measurements), scribe.in_detail(CLEAN, said, labels), pictures, said)

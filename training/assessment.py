@@ -14,11 +14,10 @@ from training.figures import Scribe
 from training.photographs import Photographs, read_photographs
 from training.split import Pictures
 
-CLEAN = "CIFAR-10 test"
 SEVERITY = 3  # of 1 to 5
-CORRUPTED = f"{CLEAN}, mean of {len(CORRUPTIONS)} corruptions, severity {SEVERITY}"
-ENLARGED = f"{CLEAN}, enlarged to eight times its size, as JPEG of quality 85"
-UNDISTURBED = f"{CLEAN}, the same pictures undisturbed"
+CORRUPTED = f"mean of {len(CORRUPTIONS)} corruptions, severity {SEVERITY}"
+ENLARGED = "enlarged, as JPEG of quality 85"
+UNDISTURBED = "the same pictures undisturbed"
 
 Report = Callable[[str], None]
 
@@ -60,6 +59,11 @@ class Assessment:
     prediction: Prediction
 
 
+def corruption(name: str) -> str:
+    """What the figures call it."""
+    return f"{name}, severity {SEVERITY}"
+
+
 def test_pictures(data: Dataset) -> Pictures:
     """What nothing may be chosen by; a test sees to it that only `assess` asks for them."""
     return Pictures(data.test_images, data.test_labels)
@@ -76,21 +80,21 @@ def assess(
 
     ``report`` hears each result.
     """
-    pictures = test_pictures(data)
+    pictures, clean = test_pictures(data), f"{data.name} test"
     loaded = list(engines(folder))
     predictions = [predict(engine, pictures.images) for engine in loaded]
     measurements: list[Measurement] = []
     for engine, prediction in zip(loaded, predictions, strict=True):
-        measurements += _clean(engine, prediction, pictures, calibration, report)
+        measurements += _clean(engine, clean, prediction, pictures, calibration, report)
     served, prediction = loaded[-1], predictions[-1]
     for measurement in (
-        *_disturbed(served, pictures.divided(extent.disturbed)[0]),
+        *_disturbed(served, clean, pictures.divided(extent.disturbed)[0]),
         *_photographed(served, extent.photographs, prediction, calibration),
     ):
         measurements.append(measurement)
         value = f"{measurement.metric} {measurement.value:.4f}"
         report(f"{measurement.data} ({measurement.pictures:,} pictures): {value}")
-    evaluation = Scribe.of(served).in_detail(CLEAN, prediction, pictures.labels)
+    evaluation = Scribe.of(served).in_detail(clean, prediction, pictures.labels)
     for engine in loaded:
         engine.close()
     return Assessment(tuple(measurements), evaluation, pictures, prediction)
@@ -107,9 +111,14 @@ def engines(folder: Path) -> Iterator[Engine]:
 
 
 def _clean(
-    engine: Engine, prediction: Prediction, pictures: Pictures, calibration: Calibration, report: Report
+    engine: Engine,
+    data: str,
+    prediction: Prediction,
+    pictures: Pictures,
+    calibration: Calibration,
+    report: Report,
 ) -> list[Measurement]:
-    found = Scribe.of(engine).clean(CLEAN, prediction, pictures.labels, calibration)
+    found = Scribe.of(engine).clean(data, prediction, pictures.labels, calibration)
     values = {each.metric: each.value for each in found}
     report(
         f"{engine.name} {engine.precision}: test loss {values['nll']:.4f}, test accuracy "
@@ -118,7 +127,7 @@ def _clean(
     return found
 
 
-def _disturbed(engine: Engine, pictures: Pictures) -> Iterator[Measurement]:
+def _disturbed(engine: Engine, clean: str, pictures: Pictures) -> Iterator[Measurement]:
     """Accuracy on test pictures after every corruption, their mean, and as somebody might send them."""
     if not len(pictures):
         return
@@ -126,14 +135,13 @@ def _disturbed(engine: Engine, pictures: Pictures) -> Iterator[Measurement]:
     found = []
     for name in CORRUPTIONS:
         images = corrupt(pictures.images, name, SEVERITY)
-        found.append(
-            scribe.accuracy(f"{CLEAN}, {name}, severity {SEVERITY}", engine, images, pictures.labels)
-        )
+        data = f"{clean}, {corruption(name)}"
+        found.append(scribe.accuracy(data, engine, images, pictures.labels))
         yield found[-1]
     mean = sum(each.value for each in found) / len(found)
-    yield scribe.note("accuracy", CORRUPTED, mean, len(pictures))
+    yield scribe.note("accuracy", f"{clean}, {CORRUPTED}", mean, len(pictures))
     for data, encode in ((UNDISTURBED, png), (ENLARGED, enlarged_jpeg)):
-        yield scribe.accuracy(data, engine, pictures.images, pictures.labels, encode)
+        yield scribe.accuracy(f"{clean}, {data}", engine, pictures.images, pictures.labels, encode)
 
 
 def _photographed(

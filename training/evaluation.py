@@ -15,6 +15,8 @@ Encode = Callable[[NDArray[np.uint8]], bytes]
 
 BATCH = 64
 BINS = 15
+SENT_SIDE = 256  # pixels
+SENT_QUALITY = 85  # of JPEG
 SMALLEST = 1e-12  # a probability of 0 for the truth would make the loss infinite
 
 
@@ -39,11 +41,12 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def enlarged_jpeg(pixels: NDArray[np.uint8]) -> bytes:
-    """The same picture as somebody might send it: enlarged eight times (bicubic), as JPEG of quality 85."""
+    """The picture as somebody might send it: enlarged (bicubic) to 256 pixels or twice its size, as JPEG."""
     height, width, _ = pixels.shape
+    times = max(2, SENT_SIDE // min(height, width))
     file = BytesIO()
-    image = Image.fromarray(pixels).resize((8 * width, 8 * height), Image.Resampling.BICUBIC)
-    image.save(file, "JPEG", quality=85)
+    image = Image.fromarray(pixels).resize((times * width, times * height), Image.Resampling.BICUBIC)
+    image.save(file, "JPEG", quality=SENT_QUALITY)
     return file.getvalue()
 
 

@@ -1,7 +1,7 @@
 """What became of a training, as one page that needs nothing beside it and reads well on paper."""
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 
 from app.manifest import Manifest, Measurement
 from training import plots
-from training.assessment import CLEAN, CORRUPTED, ENLARGED, SEVERITY, UNDISTURBED, Assessment
+from training.assessment import CORRUPTED, ENLARGED, SEVERITY, UNDISTURBED, Assessment, corruption
 from training.calibration import sharpened
 from training.corruption import CORRUPTIONS
 from training.evaluation import png
@@ -55,8 +55,8 @@ def _headline(manifest: Manifest, assessment: Assessment) -> str:
     served, found = assessment.evaluation, _Found(assessment)
     pictures = len(assessment.pictures)
     boxes = [
-        (found.share("accuracy", CLEAN), f"of {pictures:,} test pictures right"),
-        (found.share("ece", CLEAN), "calibration error (15 bins)"),
+        (found.share("accuracy"), f"of {pictures:,} test pictures right"),
+        (found.share("ece"), "calibration error (15 bins)"),
         (found.share("accuracy", CORRUPTED), f"right after corruption, mean of {len(CORRUPTIONS)}"),
         (found.share("accuracy", ENLARGED), "right as enlarged JPEG"),
         (_hours(manifest), "training"),
@@ -106,13 +106,13 @@ def _confidence(manifest: Manifest, assessment: Assessment) -> str:
     found, temperature = _Found(assessment), manifest.calibration.temperature
     probabilities, labels = assessment.prediction.probabilities, assessment.pictures.labels
     curves = {"as published": assessment.evaluation.reliability}
-    rows = [("as published", found.share("ece", CLEAN), found.number("nll", CLEAN))]
+    rows = [("as published", found.share("ece"), found.number("nll"))]
     text = (
         "No pictures were held out, so the temperature is 1: the probabilities are as the training left them."
     )
     if temperature != 1.0:
         curves = {"before": reliability(sharpened(probabilities, temperature), labels), **curves}
-        uncalibrated = found.share("ece_uncalibrated", CLEAN), found.number("nll_uncalibrated", CLEAN)
+        uncalibrated = found.share("ece_uncalibrated"), found.number("nll_uncalibrated")
         rows.insert(0, ("before", *uncalibrated))
         text = f"The logits are divided by {temperature:.3f}, which held-out pictures decided."
     table = _table(("", "calibration error", "loss, nats"), rows, 1, 3)
@@ -126,8 +126,8 @@ def _sets(manifest: Manifest, found: "_Found") -> str:
         (
             f"{each.coverage:.0%}",
             f"{each.threshold:.4f}",
-            found.share(f"coverage_{each.coverage:g}", CLEAN),
-            found.number(f"set_size_{each.coverage:g}", CLEAN),
+            found.share(f"coverage_{each.coverage:g}"),
+            found.number(f"set_size_{each.coverage:g}"),
         )
         for each in manifest.calibration.conformal_thresholds
     ]
@@ -142,7 +142,7 @@ def _disturbed(assessment: Assessment) -> str:
     values = {
         name.replace("_", " "): value
         for name in CORRUPTIONS
-        if (value := found.value("accuracy", f"{CLEAN}, {name}, severity {SEVERITY}")) is not None
+        if (value := found.value("accuracy", corruption(name))) is not None
     }
     reference = found.value("accuracy", UNDISTURBED)
     if not values or reference is None:
@@ -150,24 +150,23 @@ def _disturbed(assessment: Assessment) -> str:
     text = (
         f"Fifteen corruptions at severity {SEVERITY} of 5, after Hendrycks and Dietterich 2019, in an "
         f"implementation of its own: {found.share('accuracy', CORRUPTED)} on average. The same pictures "
-        f"enlarged to eight times their size, as JPEG of quality 85: {found.share('accuracy', ENLARGED)}."
+        f"{ENLARGED}: {found.share('accuracy', ENLARGED)}."
     )
     caption = f"The line is where the same pictures stand undisturbed: {100 * reference:.1f} %."
     return _section("What disturbs it", f"<p>{text}</p>" + _figure(plots.bars(values, reference), caption))
 
 
 def _unfamiliar(manifest: Manifest, assessment: Assessment) -> str:
-    wanted = ("ood_auroc", "in_distribution")
-    words = {"ood_auroc": "AUROC of the OOD score", "in_distribution": "pass as one of the classes"}
-    precision = assessment.evaluation.precision
+    words = {
+        "accuracy": "share that is right",
+        "in_distribution": "share that passes as one of the classes",
+        "ood_auroc": "AUROC of the OOD score",
+    }
     rows = [
         (words[each.metric], each.data, f"{each.value:.3f}", f"{each.pictures:,}")
-        for each in assessment.measurements
-        if each.metric in wanted and each.precision == precision
+        for each in _Found(assessment).beyond()
+        if each.metric in words
     ]
-    photographs = _Found(assessment).share("accuracy", "photographs of the classes")
-    if photographs:
-        rows.insert(0, ("right", "photographs of the classes", photographs, ""))
     if not rows:
         return ""
     threshold = manifest.calibration.ood_threshold
@@ -228,22 +227,31 @@ class _Found:
 
     def __init__(self, assessment: Assessment) -> None:
         served = assessment.evaluation
+        self._clean = served.data
         self._measurements: list[Measurement] = [
             each
             for each in assessment.measurements
             if (each.engine, each.precision) == (served.engine, served.precision)
         ]
 
-    def value(self, metric: str, data: str) -> float | None:
+    def value(self, metric: str, disturbance: str = "") -> float | None:
+        """On the test pictures, clean or with what the final evaluation calls it."""
+        data = f"{self._clean}, {disturbance}" if disturbance else self._clean
         matching = (each.value for each in self._measurements if (each.metric, each.data) == (metric, data))
         return next(matching, None)
 
-    def share(self, metric: str, data: str) -> str:
-        value = self.value(metric, data)
+    def beyond(self) -> Iterator[Measurement]:
+        """On other than test pictures, and what says how many of those are taken for familiar."""
+        for each in self._measurements:
+            if not each.data.startswith(self._clean) or each.metric == "in_distribution":
+                yield each
+
+    def share(self, metric: str, disturbance: str = "") -> str:
+        value = self.value(metric, disturbance)
         return "" if value is None else f"{100 * value:.2f} %"
 
-    def number(self, metric: str, data: str) -> str:
-        value = self.value(metric, data)
+    def number(self, metric: str) -> str:
+        value = self.value(metric)
         return "" if value is None else f"{value:.3f}"
 
 
