@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -113,25 +112,35 @@ def test_a_missing_model_ends_all_of_it_with_one_sentence(tmp_path: Path) -> Non
 def supervise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Work], Supervisor]]:
     monkeypatch.setenv(shared_metrics._FOLDER, str(tmp_path))
     kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    listener = socket.create_server(("127.0.0.1", 0))
-    yield lambda work: Supervisor(Settings(workers=1, drain_s=0, shutdown_timeout_s=1), listener, work)
-    listener.close()
+    made: list[Supervisor] = []
+
+    def supervisor_of(work: Work) -> Supervisor:
+        made.append(Supervisor(Settings(workers=1, drain_s=0, shutdown_timeout_s=1), listener, work))
+        return made[-1]
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield supervisor_of
+    for process in (process for each in made for process in each._running()):
+        process.kill()
     for number, handler in kept.items():
         signal.signal(number, handler)
 
 
-def later(condition: Callable[[], object], then: Callable[[], object]) -> threading.Thread:
-    def wait() -> None:
-        until(condition)
-        then()
+def tend(supervised: Supervisor, condition: Callable[[], object]) -> None:
+    """What `run` does until a condition holds; one thread, so that none looks at a process twice."""
 
-    thread = threading.Thread(target=wait)
-    thread.start()
-    return thread
+    def tended() -> object:
+        supervised._tend()
+        return condition()
+
+    until(tended)
 
 
-def terminate() -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
+def terminate(supervised: Supervisor) -> int:
+    """As on SIGTERM; the exit code."""
+    supervised._receive(signal.SIGTERM, None)
+    tend(supervised, lambda: not supervised._running())
+    return supervised._code
 
 
 def test_it_gives_up_on_a_worker_that_dies_at_start(
@@ -149,28 +158,13 @@ def test_it_pauses_longer_and_longer_between_short_lives(
     monkeypatch.setattr(supervisor, "FIRST_PAUSE_S", 0.1)
     supervised = supervise(works.answer)
     (worker,) = supervised._workers
-    dead: set[int | None] = set()
-
-    def kill() -> None:
-        process = worker.process
-        assert process is not None
-        dead.add(process.pid)
-        process.kill()
-
-    def again() -> bool:
-        return worker.answers and worker.process is not None and worker.process.pid not in dead
-
-    def kill_thrice() -> None:
-        for _ in range(3):
-            until(again)
-            kill()
-        until(again)
-        terminate()
-
-    thread = threading.Thread(target=kill_thrice)
-    thread.start()
-    assert supervised.run() == 0
-    thread.join()
+    for _ in range(3):
+        tend(supervised, lambda: worker.answers)
+        assert worker.process is not None
+        worker.process.kill()
+        worker.process.join()
+    tend(supervised, lambda: worker.answers)
+    assert terminate(supervised) == 0
     assert re.findall(r"starts in (\S+) s", caplog.text) == ["0.0", "0.1", "0.2"]
 
 
@@ -181,9 +175,8 @@ def test_one_that_does_not_stop_in_time_is_killed_and_that_is_told(
 ) -> None:
     monkeypatch.setattr(supervisor, "STOP_GRACE_S", 0.2)
     supervised = supervise(works.hear_nothing)
-    thread = later(lambda: supervised._workers[0].answers, terminate)
-    assert supervised.run() == CANNOT_GO_ON
-    thread.join()
+    tend(supervised, lambda: supervised._workers[0].answers)
+    assert terminate(supervised) == CANNOT_GO_ON
     assert "did not stop in time and is killed" in caplog.text
 
 

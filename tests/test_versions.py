@@ -119,6 +119,10 @@ def states(serving: Serving) -> dict[int, str]:
     return {number: str(status.state) for number, status in serving.versions(MODEL).known().items()}
 
 
+def engine_threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "engine"}
+
+
 def live(serving: Serving) -> int:
     return serving.live.manifest.version
 
@@ -136,7 +140,7 @@ async def test_versions_change_under_load_and_no_request_fails_or_gets_a_wrong_a
     changes = {"model_poll_s": 0.01, "admin_key": SecretStr(KEY)}
     app = create_app(settings.model_copy(update=changes), engines)
     answered = dict[int, int]()
-    swaps, ending = 20, asyncio.Event()
+    swaps, ending, others = 20, asyncio.Event(), engine_threads()
     async with app.router.lifespan_context(app), client_of(app) as client:
         await until(lambda: app.state.serving.state is State.READY)
         callers = [
@@ -156,7 +160,7 @@ async def test_versions_change_under_load_and_no_request_fails_or_gets_a_wrong_a
         assert set(answered) == {1, *range(2, 2 + (swaps + 2) // 3)}
         assert engines.made == swaps + 1
         await until(lambda: len(engines.left()) == 1)
-        assert sum(thread.name == "engine" for thread in threading.enumerate()) == 1
+        assert len(engine_threads() - others) == 1
     await until(lambda: not engines.left())
 
 
