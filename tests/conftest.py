@@ -3,6 +3,7 @@ import socket
 import threading
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from io import BytesIO
@@ -35,11 +36,23 @@ hypothesis.settings.load_profile("steady")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that may take long come first, so that no worker is left alone with one of them at the end."""
+    _tell_apart(items)
     allowed: dict[Path, float] = {}
     for item in items:
         mark = item.get_closest_marker("timeout")
         allowed[item.path] = max(allowed.get(item.path, 0.0), mark.args[0] if mark else 0.0)
     items.sort(key=lambda item: -allowed[item.path])
+
+
+def _tell_apart(items: list[pytest.Item]) -> None:
+    """Workers know tests by ids and run one of those that share one; schemathesis only names its own."""
+    for item in items:
+        _, bracket, operation = item.name.partition("[")
+        if bracket and item.id.params is None:
+            item._id = item.id.with_params(operation.removesuffix("]"))
+    ids = Counter(item.nodeid for item in items)
+    if shared := [each for each, count in ids.items() if count > 1]:
+        raise pytest.UsageError(f"{shared[0]} is the id of {ids[shared[0]]} tests, of which one would run.")
 
 
 @pytest.fixture(scope="session")
