@@ -33,8 +33,8 @@ class Versions:
     """Belongs to one event loop. Whatever fails with other versions, the live one goes on answering.
 
     `pinned` is the only version that may be live, whatever else is decided, and `shadow` one that is kept in
-    memory for comparison. `problem` says what is wrong with
-    the file, and `persisted` whether it holds all that calls have decided.
+    memory for comparison. `problem` says what is wrong with the file, and `persisted` whether it holds all
+    that calls have decided.
     """
 
     def __init__(
