@@ -19,7 +19,6 @@ import keras
 import numpy as np
 
 from training import resnet
-from training.convolution import FastGradientConv2D
 from training.fit import Trainer
 from training.normalization import FusedBatchNormalization
 from training.processor import (
@@ -32,6 +31,7 @@ from training.processor import (
 )
 from training.recipe import SEED
 from training.split import Pictures
+from training.winograd import WinogradConv2D
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Variant:
 VARIANTS = (
     Variant("Keras layers, float32", keras.layers.Conv2D, keras.layers.BatchNormalization),
     Variant("+ fused batch norm", keras.layers.Conv2D, FusedBatchNormalization),
-    Variant("+ fast input gradient", FastGradientConv2D, FusedBatchNormalization),
+    Variant("+ Winograd's convolutions", WinogradConv2D, FusedBatchNormalization),
     Variant("fused batch norm, bfloat16", keras.layers.Conv2D, FusedBatchNormalization, bfloat16=True),
 )
 

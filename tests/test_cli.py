@@ -14,7 +14,7 @@ from training.sources import Source
         (["--phases", "5"], "EPOCHSxPIXELS"),
         (["--phases", "0x32"], "1 or more epochs"),
         (["--epoch", "3"], "--epoch"),
-        (["--epochs", "3"], "4x16@0.75,3x24@0.75,1x32"),
+        (["--epochs", "3"], "6x16@0.75,4x24@0.75,1x32"),
         (["--recipe", "fulll"], "quick"),
         (["--name", "No Good"], "'No Good' is not made of a-z"),
         (["--image-size", "4"], "not between 8 and 1024"),

@@ -71,3 +71,10 @@ def test_every_phase_can_be_halved_three_times_but_the_last_which_is_as_asked_fo
 def test_the_stem_for_large_pictures_is_not_whitened() -> None:
     with pytest.raises(RecipeError, match="whitened_stem"):
         dataclasses.replace(QUICK, stem="imagenet")
+
+
+@pytest.mark.parametrize(
+    ("pictures", "held_out"), [(50_000, 2_500), (10_000, 1_000), (5_000, 500), (4_999, 0)]
+)
+def test_a_tenth_of_few_pictures_is_held_out_and_none_of_too_few(pictures: int, held_out: int) -> None:
+    assert QUICK.for_pictures(pictures).held_out == held_out

@@ -280,6 +280,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.limit:
             data = data.limited(options.limit)
             overrides["limit"] = options.limit
+        if options.held_out is None:
+            recipe = recipe.for_pictures(len(data.train_labels))
         size = data.image_size, data.image_size
         extent = Extent.chosen(options.disturbed, options.photos, data.class_names, size)
 

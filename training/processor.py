@@ -23,8 +23,18 @@ def has_bfloat16(flags: frozenset[str]) -> bool:
 
 
 def has_wide_vectors(flags: frozenset[str]) -> bool:
-    """Whether the processor has AVX-512, for which oneDNN's gradients of convolutions are written."""
+    """Whether the processor has AVX-512, for which oneDNN's convolutions and their gradients are written."""
     return "avx512f" in flags
+
+
+def use_onednn() -> None:
+    """Lets TensorFlow compute with oneDNN on every processor; to be called before TensorFlow is imported.
+
+    By itself TensorFlow does so only where the processor has instructions made for networks. With AVX2 alone,
+    oneDNN's matrix products are up to twice as fast as Eigen's, and it keeps memory that would otherwise be
+    asked for again in every step.
+    """
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
 def use_bfloat16(enabled: bool) -> None:

@@ -10,7 +10,6 @@ from rich.console import Console
 
 from app.repository import Repository, Version
 from training.assessment import ALL, Extent
-from training.convolution import FastGradientConv2D
 from training.data import Dataset
 from training.devices import Devices, all_machines
 from training.fit import Trainer
@@ -23,6 +22,7 @@ from training.report import write_report
 from training.resnet import NetworkBuilder, resnet18
 from training.scalars import scalars
 from training.split import Pictures, Split
+from training.winograd import WinogradConv2D
 
 
 @dataclass(frozen=True)
@@ -103,14 +103,14 @@ def _trainer(
     flags = processor_flags()
     use_bfloat16(has_bfloat16(flags))
     sizes = {phase.image_size for phase in recipe.phases}
-    own_gradients = devices.gpus or has_wide_vectors(flags)
+    keras_is_fast = devices.gpus or has_wide_vectors(flags)
     with devices.building():
         network = build(
             classes,
             stem=recipe.stem,
             image_size=None if len(sizes) > 1 else sizes.pop(),
             dropout=recipe.dropout,
-            convolution=keras.layers.Conv2D if own_gradients else FastGradientConv2D,
+            convolution=keras.layers.Conv2D if keras_is_fast else WinogradConv2D,
         )
         to_logits = keras.Model(network.input, network.get_layer("logits").output)
     return Trainer(to_logits, recipe, pictures, devices)

@@ -3,6 +3,8 @@
 import sys
 
 from training.cli import main
+from training.processor import use_onednn
 
 if __name__ == "__main__":
+    use_onednn()
     sys.exit(main())
