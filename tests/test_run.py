@@ -19,7 +19,7 @@ from training.folders import load_folder
 from training.recipe import QUICK, Phase
 from training.run import Checkpoints, train_and_publish
 
-RECIPE = dataclasses.replace(QUICK, phases=(Phase(2, 16),), batch_size=8)
+RECIPE = dataclasses.replace(QUICK, phases=(Phase(2, 16),), batch_size=8, held_out=0)
 
 pytestmark = [
     pytest.mark.timeout(300),  # the first test loads TensorFlow
