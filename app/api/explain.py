@@ -80,7 +80,7 @@ class ExplanationAnswer(BaseModel):
     },
 )
 async def explain(request: Request, serving: Serving, explainer: Explainer, settings: Settings) -> Response:
-    """Parts of the picture are blanked and the model is asked again, about a hundred times.
+    """Parts of the picture are blanked and the model is asked again, some seventy times.
 
     Predictions go first: the model is asked when it has nothing else to do, however long that takes.
     """
