@@ -1,9 +1,9 @@
-"""Images per second of a training step, ours and Keras's, in turn on the same cores.
+"""Images per second of a training step, ours and Keras's, and of augmentation, in turn on the same cores.
 
-    python benchmarks/training_speed.py --rounds 5
+    python benchmarks/training_speed.py --size 24 --rounds 5
 
-Each variant takes one step per round, so that a machine that slows down slows all of them alike. The median
-counts.
+Each variant takes one step per round, and each recipe augments one batch, so that a machine that slows down
+slows all of them alike. The median counts. Augmentation comes before a step and shares no time with it.
 """
 
 import argparse
@@ -14,22 +14,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as training does; 0 measures without it
 
 import keras
 import numpy as np
 
 from training import resnet
+from training.augment import augmenter
 from training.fit import Trainer
 from training.normalization import FusedBatchNormalization
 from training.processor import (
     available_cores,
     has_bfloat16,
-    has_wide_vectors,
     processor_flags,
     processor_name,
     use_bfloat16,
 )
-from training.recipe import SEED
+from training.recipe import FULL, QUICK, SEED, Recipe
 from training.split import Pictures
 from training.winograd import WinogradConv2D
 
@@ -74,6 +75,22 @@ def stepper(variant: Variant, size: int, batch: int) -> Callable[[], float]:
     return step
 
 
+def augmenting(recipe: Recipe, size: int, batch: int) -> Callable[[], float]:
+    """A function that augments one batch as the recipe does at ``size`` and returns its seconds."""
+    phase = next((phase for phase in recipe.phases if phase.image_size == size), recipe.phases[-1])
+    augment = augmenter(recipe, phase)
+    side = recipe.phases[-1].image_size
+    images = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3), dtype=np.uint8)
+
+    def once() -> float:
+        began = time.perf_counter()
+        augment(images, 0).numpy()
+        return time.perf_counter() - began
+
+    once()
+    return once
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -84,15 +101,20 @@ def main() -> None:
     options = parser.parse_args()
     flags = processor_flags()
     fits = [variant for variant in VARIANTS if has_bfloat16(flags) or not variant.bfloat16]
-    steppers = [stepper(variant, options.size, options.batch) for variant in fits]
-    seconds = [[step() for step in steppers] for _ in range(options.rounds)]
+    augmented = [recipe.at_size(options.size) if options.size > 32 else recipe for recipe in (QUICK, FULL)]
+    timed = [stepper(variant, options.size, options.batch) for variant in fits]
+    timed += [augmenting(recipe, options.size, options.batch) for recipe in augmented]
+    seconds = [[once() for once in timed] for _ in range(options.rounds)]
     medians = [statistics.median(column) for column in zip(*seconds, strict=True)]
-    chosen = "Keras's" if has_wide_vectors(flags) else "the fast"
+    steps, augmentations = medians[: len(fits)], medians[len(fits) :]
     print(f"{processor_name()}, {available_cores()} cores, batch {options.batch} at {options.size} px")
-    print(f"training here uses {chosen} gradient, {'bfloat16' if has_bfloat16(flags) else 'float32'}")
-    for variant, median in zip(fits, medians, strict=True):
+    for variant, median in zip(fits, steps, strict=True):
         rate = options.batch / median
-        print(f"{variant.name:<28} {rate:6.1f} images/s  {medians[0] / median:5.2f} times Keras")
+        print(f"{variant.name:<28} {rate:8.1f} images/s  {steps[0] / median:5.2f} times Keras")
+    for recipe, median in zip(augmented, augmentations, strict=True):
+        share = median / (median + min(steps))
+        named = f"augmentation of {recipe.name}"
+        print(f"{named:<28} {options.batch / median:8.1f} images/s  {share:6.1%} of a step of the fastest")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from training.split import Pictures
 
 pytestmark = pytest.mark.timeout(240)
 
-RECIPE = dataclasses.replace(QUICK, phases=(Phase(3, 16),), batch_size=8)
+RECIPE = dataclasses.replace(QUICK, phases=(Phase(3, 16),), batch_size=8, held_out=0)
 WORKER = """
 import dataclasses, sys
 from pathlib import Path
@@ -39,7 +39,7 @@ def build(classes, **options):
 
 folder = Path(sys.argv[1])
 train_and_publish(
-    dataclasses.replace(QUICK, phases=(Phase(3, 16),), batch_size=8),
+    dataclasses.replace(QUICK, phases=(Phase(3, 16),), batch_size=8, held_out=0),
     {},
     flat_colours(32),
     repository=Repository(folder / "model"),

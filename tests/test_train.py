@@ -109,5 +109,5 @@ def test_what_the_caller_can_mend_is_one_clear_sentence(train: Train) -> None:
 
 def test_help_is_quick_and_names_every_number(train: Train) -> None:
     output, _ = train("--help").communicate()
-    for word in ("quick", "seed", "--data", "--peak-learning-rate", "--no-flip", "4 epochs at 16 px"):
+    for word in ("quick", "seed", "--data", "--peak-learning-rate", "--no-flip", "6 epochs at 16 px"):
         assert word in output
