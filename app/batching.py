@@ -55,6 +55,7 @@ class Batcher:
         self._background_began: float | None = None
         self._rest_until = 0.0
         self._running: list[Piece] = []
+        self._batches = 0
         self._seconds_per_picture = 0.0
         self._closing = False
         self._changed = threading.Condition()
@@ -80,6 +81,11 @@ class Batcher:
     def alive(self) -> bool:
         """Whether what is submitted now will be looked at."""
         return self._thread.is_alive() and not self._closing
+
+    @property
+    def batch(self) -> int | None:
+        """Which of all batches the engine is at, counted from 1; None while it has nothing to do."""
+        return self._batches if self._running else None
 
     async def predict(
         self, images: NDArray[np.uint8], *, background: bool = False, by: Predict | None = None
@@ -144,12 +150,16 @@ class Batcher:
                     self._changed.wait(rest_s)
                 else:
                     self._background_began = perf_counter()
-                    self._running = self._background.take(self._background_batch())
-                    return self._running
-            if self._ordinary.jobs:
-                self._taken_at = perf_counter()
-                self._running = self._ordinary.take(self._max_batch)
-            return self._running
+                    return self._begin(self._background.take(self._background_batch()))
+            if not self._ordinary.jobs:
+                return []
+            self._taken_at = perf_counter()
+            return self._begin(self._ordinary.take(self._max_batch))
+
+    def _begin(self, pieces: list[Piece]) -> list[Piece]:
+        self._batches += 1
+        self._running = pieces
+        return pieces
 
     def _rest_s(self) -> float:
         """How long the background still leaves the engine to whoever may come."""

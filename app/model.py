@@ -73,6 +73,11 @@ class Model:
         return self._batcher.alive
 
     @property
+    def batch(self) -> int | None:
+        """Which of all batches its engine is at, counted from 1; None while it has nothing to do."""
+        return self._batcher.batch
+
+    @property
     def queued(self) -> int:
         """Pictures that wait for the engine."""
         return self._batcher.queued

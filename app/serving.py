@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from itertools import chain
 from typing import Final
 
 from app import engines
@@ -14,6 +15,7 @@ from app.metrics import Metrics
 from app.model import Model, State
 from app.revival import Revival
 from app.settings import ALL_MODELS, Settings
+from app.stall import StallWatch
 from app.versions import Versions
 
 _TEND_EVERY_S: Final = 0.5
@@ -140,11 +142,18 @@ class Serving:
         """Starts engines again that stop, for ever.
 
         Raises:
-            EngineError: that of the default model cannot be started again.
+            EngineError: that of the default model cannot be started again, or any hangs.
         """
         revivals: dict[str, Revival] = {}
+        stalls = StallWatch(self._settings.engine_stall_s, _TEND_EVERY_S)
         while True:
             await asyncio.sleep(_TEND_EVERY_S)
+            if hanging := stalls.look(self._in_memory()):
+                raise EngineError(
+                    f"The engine of {hanging.version} has been at the same batch for "
+                    f"{self._settings.engine_stall_s:g} s (CLASSIFIER_ENGINE_STALL_S); a thread that hangs "
+                    "cannot be ended, so the process ends, to be started again."
+                )
             for name, versions in list(self._models.items()):
                 await revivals.setdefault(name, Revival(versions)).look()
             if self._default.is_lost:
@@ -177,6 +186,9 @@ class Serving:
                 await self._watching
         self._loader.close()
         await asyncio.gather(*(versions.close() for versions in self._models.values()))
+
+    def _in_memory(self) -> Iterator[Model]:
+        return chain.from_iterable(versions.residents.ready.values() for versions in self._models.values())
 
     @property
     def _answers(self) -> bool:

@@ -144,6 +144,9 @@ class Settings(BaseSettings):
         PositiveFloat, Field(description="time for an answer once the body is read")
     ] = 30.0
     body_timeout_s: Annotated[PositiveFloat, Field(description="time for the body to arrive")] = 30.0
+    engine_stall_s: Annotated[
+        PositiveFloat, Field(description="time at one batch after which an engine counts as hung")
+    ] = 30.0
     drain_s: Annotated[float, Field(ge=0, description="time that requests are still taken after SIGTERM")] = (
         5.0
     )

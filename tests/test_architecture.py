@@ -21,7 +21,7 @@ LAYERS = (
     ("app.feedback", "app.shadow"),
     ("app.classification", "app.explanation", "app.feedback_figures"),
     ("app.serving",),
-    ("app.revival",),
+    ("app.revival", "app.stall"),
     ("app.management",),
     ("app.versions",),
     ("app.residents",),

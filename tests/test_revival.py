@@ -18,11 +18,15 @@ from app.model import State
 from app.revival import Revival
 from app.serving import Serving
 from app.settings import Settings
+from app.stall import StallWatch
 
 pytestmark = [
     pytest.mark.anyio,
     pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
 ]
+
+
+BLACK = np.zeros_like(RED)
 
 
 class DyingEngine(FakeEngine):
@@ -104,3 +108,44 @@ async def test_one_that_stops_over_and_over_is_started_ever_more_rarely(
         await doctor.look()
         assert (serving.state, doctor.deaths) == (State.READY, deaths)
     assert len(made.made) == 4
+
+
+async def hung(serving: Serving, made: Engines) -> asyncio.Task[object]:
+    """A caller whose batch the engine never comes back from."""
+    made.made[-1].gate.clear()
+    calling = asyncio.create_task(serving.live.predict(BLACK))
+    await until(lambda: serving.live.batch is not None)
+    return calling
+
+
+async def test_one_that_hangs_ends_the_process_because_its_thread_cannot_be_ended(
+    settings: Settings, made: Engines, caplog: pytest.LogCaptureFixture
+) -> None:
+    serving = Serving(settings.model_copy(update={"engine_stall_s": 0.4}), made)
+    await serving.start()
+    calling = await hung(serving, made)
+    with pytest.raises(SystemExit) as ended:
+        await main._tend(serving)
+    assert ended.value.code == CANNOT_GO_ON
+    assert (
+        f"{MODEL} version 1 has been at the same batch for 0.4 s (CLASSIFIER_ENGINE_STALL_S)" in caplog.text
+    )
+    made.made[-1].gate.set()
+    await calling
+    await serving.close()
+
+
+async def test_only_looks_that_find_it_at_the_same_batch_count(serving: Serving, made: Engines) -> None:
+    """A process that was stopped for an hour looks no more often for that."""
+    watch = StallWatch(limit_s=2.0, every_s=1.0)
+    for _ in range(3):
+        calling = await hung(serving, made)
+        assert [watch.look([serving.live]) for _ in range(2)] == [None, None]
+        made.made[-1].gate.set()
+        await calling
+        await until(lambda: serving.live.batch is None)
+        assert watch.look([serving.live]) is None
+    calling = await hung(serving, made)
+    assert [watch.look([serving.live]) for _ in range(3)] == [None, None, serving.live]
+    made.made[-1].gate.set()
+    await calling
