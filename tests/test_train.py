@@ -17,7 +17,8 @@ import pytest
 from app.repository import Repository
 
 TRAIN = Path(__file__).resolve().parent.parent / "training" / "train.py"
-TINY = ["--limit", "32", "--batch-size", "8", "--phases", "4x8@0.8", "--checkpoint-seconds", "0.5"]
+TINY = ["--limit", "32", "--batch-size", "8", "--phases", "4x8@0.8", "--checkpoint-seconds", "2"]
+FEW = ["--disturbed", "4"]
 PREDICT = """
 import sys, numpy as np, tensorflow as tf
 model = tf.saved_model.load(sys.argv[1])
@@ -61,7 +62,7 @@ def test_a_killed_training_goes_on_and_is_published(
     killed.communicate()
     assert Repository(tmp_path / "model").names() == []
 
-    output, _ = train("--data", cifar_archive, *TINY).communicate()
+    output, _ = train("--data", cifar_archive, *TINY, *FEW).communicate()
     assert "going on at step" in output
     assert "Total params: 11,183,562" in output
     assert "test loss" in output
