@@ -1,4 +1,4 @@
-"""How many photographs of other things pass as one of the classes.
+"""How many photographs of other things pass as one of the classes, and what sets of classes are worth.
 
     python benchmarks/strangers.py --model model/resnet18-cifar10/1 --photos photos
 
@@ -17,6 +17,7 @@ from app import imaging, manifest
 from app.engines import AUTO, Engine, Prediction, choose
 from app.estimation import proportion
 from app.manifest import FILE_NAME
+from training.calibration import label_sets
 
 OTHER: Final = "other"
 CONFIDENCES: Final = (0.5, 0.8, 0.9, 0.95, 0.99)
@@ -63,6 +64,10 @@ def main() -> int:
         for name, found in ((OTHER, other.probabilities), ("classes", probabilities)):
             sure = int((found.max(axis=1) >= confidence).sum())
             print(f"{name} answered with at least {confidence:g}: {share(sure, len(found))}")
+    for step in stated.calibration.conformal_thresholds:
+        sets = label_sets(probabilities, step.threshold)
+        held = share(int(sets[np.arange(len(truth)), truth].sum()), len(truth))
+        print(f"sets for {step.coverage:.0%} hold the class: {held}; {sets.sum(axis=1).mean():.2f} labels")
     below = (other.ood_score[:, np.newaxis] > scores).mean()
     print(f"a stranger scores higher than a photograph of a class in {below:.1%} of pairs (AUROC)")
     thresholds = {f"{FALSE_ALARMS:.0%} of these classes alarm": float(np.quantile(scores, 1 - FALSE_ALARMS))}
