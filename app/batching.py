@@ -117,6 +117,13 @@ class Batcher:
         await asyncio.to_thread(self._thread.join, timeout_s)
         return not self._thread.is_alive()
 
+    def give_up(self) -> None:
+        """Takes nothing more and lets nobody wait any longer for a thread that hangs."""
+        with self._changed:
+            self._closing = True
+            unanswered = self._unanswered()
+        self._fail(unanswered)
+
     def _put(self, job: Job, lane: Lane) -> None:
         with self._changed:
             if not self.alive:
@@ -132,8 +139,7 @@ class Batcher:
                 self._deliver(self._answer(pieces))
         finally:
             self._closing = True
-            gone = EngineError("The engine of this model version has stopped before it answered.")
-            self._deliver([(job, gone) for job in self._unanswered()])
+            self._fail(self._unanswered())
 
     def _unanswered(self) -> list[Job]:
         return [*(job for job, _ in self._running), *self._ordinary.jobs, *self._background.jobs]
@@ -203,6 +209,10 @@ class Batcher:
         with self._changed:
             self._ordinary.drop(job)
             self._background.drop(job)
+
+    def _fail(self, jobs: list[Job]) -> None:
+        gone = EngineError("The engine of this model version has stopped before it answered.")
+        self._deliver([(job, gone) for job in jobs])
 
     def _deliver(self, outcomes: list[_Outcome]) -> None:
         if outcomes:

@@ -56,8 +56,8 @@ examples:
   python -m app classify a b c.png --out all.parquet     several folders and files
   python -m app classify photos --strict || echo "some could not be read"
 
-Folders are searched to any depth; what is hidden in them and links to folders are left out. The format of a
-picture is found from its bytes, never from its name. What cannot be read is named and skipped.
+Folders are searched to any depth; what is hidden in them is left out, links to folders are skipped. The
+format of a picture is found from its bytes, never from its name. What cannot be read is named and skipped.
 
 exit codes: 0 done, 1 with --strict when files were skipped, 2 something that you can mend, said in one
 sentence, 130 stopped by Ctrl-C; what was written is kept then. Options can also be set in the environment:

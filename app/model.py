@@ -140,6 +140,10 @@ class Model:
         """
         return await other._batcher.predict(images, background=True, by=self._run_if_free)
 
+    def give_up(self) -> None:
+        """Fails whoever waits for an engine that hangs, and takes nothing more."""
+        self._batcher.give_up()
+
     async def close(self) -> None:
         """Waits for the requests that hold it, then gives the engine back."""
         try:

@@ -149,6 +149,8 @@ class Serving:
         while True:
             await asyncio.sleep(_TEND_EVERY_S)
             if hanging := stalls.look(self._in_memory()):
+                hanging.give_up()
+                await asyncio.sleep(_TEND_EVERY_S)  # in which those who waited get their answers
                 raise EngineError(
                     f"The engine of {hanging.version} has been at the same batch for "
                     f"{self._settings.engine_stall_s:g} s (CLASSIFIER_ENGINE_STALL_S); a thread that hangs "

@@ -30,12 +30,23 @@ def test_the_documentation_needs_no_other_host(client: httpx.Client) -> None:
     assert "<script" not in answer.text
 
 
+ON_EVERY_ROUTE = (
+    "not_found",
+    "method_not_allowed",
+    "headers_timeout",
+    "headers_too_large",
+    "malformed_request",
+    "internal_error",
+)
+
+
 def test_the_documentation_explains_every_error_under_the_address_that_problems_give(
     client: httpx.Client,
 ) -> None:
     page = client.get("/docs").text
-    for code in examples(client.get("/openapi.json").json(), problems.MEDIA_TYPE):
-        assert page.count(f"id='{code}'") == 1
+    announced = examples(client.get("/openapi.json").json(), problems.MEDIA_TYPE)
+    for code in {*announced, *ON_EVERY_ROUTE}:
+        assert page.count(f"id='{code}'") == 1, code
 
 
 def examples(description: dict[str, Any], kind: str) -> dict[str, Any]:

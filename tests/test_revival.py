@@ -124,14 +124,18 @@ async def test_one_that_hangs_ends_the_process_because_its_thread_cannot_be_ende
     serving = Serving(settings.model_copy(update={"engine_stall_s": 0.4}), made)
     await serving.start()
     calling = await hung(serving, made)
+    waiting = asyncio.create_task(serving.live.predict(BLACK))
     with pytest.raises(SystemExit) as ended:
         await main._tend(serving)
+    for caller in (calling, waiting):
+        with pytest.raises(EngineError, match="stopped before it answered"):
+            await caller
+    assert serving.state is State.FAILED
     assert ended.value.code == CANNOT_GO_ON
     assert (
         f"{MODEL} version 1 has been at the same batch for 0.4 s (CLASSIFIER_ENGINE_STALL_S)" in caplog.text
     )
     made.made[-1].gate.set()
-    await calling
     await serving.close()
 
 

@@ -24,7 +24,7 @@ INTERRUPTED = 130
 
 DESCRIPTION = """\
 Train ResNet18 on CIFAR-10 or on pictures of your own, measure it on test pictures and
-publish it as the next version of a model, which the service loads when it starts.
+publish it as the next version of a model, which the service finds and loads.
 
   python training/train.py                      the quick recipe, data found or downloaded
   python training/train.py --recipe seed        the textbook one

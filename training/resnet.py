@@ -93,8 +93,8 @@ def resnet18(
         image_size: height and width in pixels; ``None`` accepts any size, for training at several.
         dropout: share of the 512 pooled features dropped before the dense layer while training, 0 to 1.
         normalization: the layer class of every batch normalisation.
-        convolution: the layer class of every convolution; `training.convolution` has one with a faster
-        gradient.
+        convolution: the layer class of every convolution; `training.winograd` has one with fewer
+        multiplications.
 
     Layers to hold on to: ``stage1`` to ``stage4``, ``features`` (``[N, 512]``), ``logits`` and
     ``probabilities``.

@@ -31,9 +31,10 @@ def _document(app: FastAPI) -> Iterator[str]:
             for answer in operation["responses"].values():
                 errors |= answer["content"].get(problems.MEDIA_TYPE, {}).get("examples", {})
     yield "<h2>Errors</h2>"
-    for code, example in errors.items():
-        value = example["value"]
-        yield f"<h3 id='{escape(code)}'>{value['status']} {escape(code)}</h3>{_json(value)}"
+    examples = [example["value"] for example in errors.values()]
+    for value in [*examples, *(problem.model_dump() for problem in problems.everywhere())]:
+        code = escape(value["code"])
+        yield f"<h3 id='{code}'>{value['status']} {code}</h3>{_json(value)}"
 
 
 def _operation(title: str, operation: dict[str, Any]) -> Iterator[str]:

@@ -145,6 +145,21 @@ def documented(*examples: ServiceError) -> dict[int | str, dict[str, Any]]:
     return found
 
 
+def everywhere() -> list[Problem]:
+    """Examples of what any request may get, whatever its route is, if it has one."""
+    raised = (
+        errors.HeadersTooLargeError("The request has more than 100 headers.", limit=100, received=101),
+        errors.HeadersTimeoutError("The headers did not arrive within 10 s.", limit=10.0),
+        errors.MalformedRequestError("This is not HTTP/1.1 as RFC 9112 defines it."),
+        fault(),
+    )
+    unrouted = [
+        describe(_code(status), status, _detail(status, {"Allow": "POST"}), _REQUEST_ID_EXAMPLE)
+        for status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
+    ]
+    return [*unrouted, *(of(error, _REQUEST_ID_EXAMPLE) for error in raised)]
+
+
 def install(app: FastAPI) -> None:
     """Makes every failure of `app` a problem, the framework's own included."""
     app.exception_handler(ServiceError)(_on_service_error)
@@ -164,15 +179,21 @@ async def _on_service_error(request: Request, error: ServiceError) -> Response:
 
 async def _on_http_exception(request: Request, error: HTTPException) -> Response:
     status, headers = HTTPStatus(error.status_code), dict(error.headers or {})
+    return _rendered(request, _code(status), status, _detail(status, headers), headers)
+
+
+def _code(status: HTTPStatus) -> str:
+    return status.phrase.lower().replace(" ", "_").replace("-", "_")
+
+
+def _detail(status: HTTPStatus, headers: Mapping[str, str]) -> str:
     match status:
         case HTTPStatus.NOT_FOUND:
-            detail = "Nothing is served at this path; /docs lists what is."
+            return "Nothing is served at this path; /docs lists what is."
         case HTTPStatus.METHOD_NOT_ALLOWED:
-            detail = f"This path takes {headers.get('Allow', 'other methods')} only."
+            return f"This path takes {headers.get('Allow', 'other methods')} only."
         case _:
-            detail = f"{status.description or status.phrase}."
-    code = status.phrase.lower().replace(" ", "_").replace("-", "_")
-    return _rendered(request, code, status, detail, headers)
+            return f"{status.description or status.phrase}."
 
 
 async def _on_invalid_request(request: Request, error: RequestValidationError) -> Response:
