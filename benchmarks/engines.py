@@ -1,6 +1,6 @@
 """Pictures per second of every engine that can run a published version here, in turn on the same cores.
 
-    python benchmarks/engines.py --model model/resnet18-cifar10/1
+    python benchmarks/engines.py --model model/resnet18-cifar10/2
 
 Each engine takes one batch per round, so that a machine that slows down slows all of them alike. The median
 counts. Pixels go in and probabilities come out: no decoding, no HTTP. Loading is timed once, with every batch

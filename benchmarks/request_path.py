@@ -1,7 +1,7 @@
 """Processor time that the service takes for a request beside its engine, from socket to socket.
 
     python benchmarks/request_path.py
-    python benchmarks/request_path.py --model model/resnet18-cifar10/1
+    python benchmarks/request_path.py --model model/resnet18-cifar10/2
 
 The first puts an engine that computes nothing into the service, so all that is left is HTTP, decoding,
 queues and answers. The second runs a published version and compares with its engine alone, on batches of 16.

@@ -1,6 +1,6 @@
 """Changes the version of a running service again and again while it is asked, and says what that cost.
 
-    python benchmarks/rollouts.py --model model/resnet18-cifar10/1
+    python benchmarks/rollouts.py --model model/resnet18-cifar10/2
 
 By turns a version is published (a copy of the one given), rolled back by the file `serving.json`, and
 promoted by a call. It exits with 1 if any request failed, or if the memory that is resident at the end is

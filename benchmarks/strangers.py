@@ -1,6 +1,6 @@
 """How many photographs of other things pass as one of the classes, and what sets of classes are worth.
 
-    python benchmarks/strangers.py --model model/resnet18-cifar10/1 --photos photos
+    python benchmarks/strangers.py --model model/resnet18-cifar10/2 --photos photos
 
 `photos` has a folder per class, and one, `other`, of things that are none of them. Photographs go through the
 service's decoder and engine. Shares come with Wilson's 95 % interval.

@@ -26,7 +26,7 @@ _EXAMPLE: Final[dict[str, Any]] = {
     "created": "2026-11-24T14:57:11Z",
     "class_names": ["cat", "dog"],
     "input": {"height": 32, "width": 32, "channels": 3},
-    "weights": "4f1c09ab77d2" + 52 * "0",
+    "weights": "7ac64cf5a3ec" + 52 * "0",
     "measurements": [
         {
             "metric": "accuracy",
@@ -51,7 +51,7 @@ _EXAMPLE: Final[dict[str, Any]] = {
     "calibration": {
         "temperature": 1.2,
         "conformal_thresholds": [{"coverage": 0.95, "threshold": 0.11}],
-        "ood_threshold": -3.5,
+        "ood_threshold": 1.67,
     },
     "golden_tolerance": {"int8": 0.3},
     "lineage": {"recipe": "quick"},
