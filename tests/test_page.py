@@ -14,7 +14,7 @@ from conftest import Encode, serve
 from fakes import CALIBRATED, MODEL, FakeEngine, publish_fake
 from PIL import Image
 from playwright._impl._driver import compute_driver_executable
-from playwright.sync_api import BrowserContext, JSHandle, Locator, Page, expect
+from playwright.sync_api import BrowserContext, ElementHandle, JSHandle, Locator, Page, expect
 from pydantic import SecretStr
 
 from app.repository import Repository
@@ -26,6 +26,20 @@ ADMIN_KEY = "the key of the tests"
 
 # A picture is red, green or blue; one as dark as this is none of the classes.
 DARK = "#100000"
+
+# What the browser gives for a folder with two files, one of which is gone when it is read.
+DROP_A_FOLDER = """bytes => {
+    const kept = new File([new Uint8Array(bytes)], "kept.png");
+    const inside = [
+        { isFile: true, name: "lost.png", file: (_, fail) => fail(new DOMException("", "NotFoundError")) },
+        { isFile: true, name: "kept.png", file: take => take(kept) },
+    ];
+    const reader = { readEntries: take => take(inside.splice(0)) };
+    const folder = { isDirectory: true, name: "folder", createReader: () => reader };
+    const drop = new Event("drop", { bubbles: true, cancelable: true });
+    drop.dataTransfer = { items: [{ webkitGetAsEntry: () => folder }], files: [] };
+    document.body.dispatchEvent(drop);
+}"""
 
 
 class SharedEngine(FakeEngine):
@@ -163,6 +177,19 @@ def test_the_camera_gives_a_picture(page: Page) -> None:
     expect(page.locator("#camera")).to_be_hidden()
     expect(page.locator(".original figcaption:visible")).to_contain_text("photo.jpg")
     expect(page.locator(".facts")).to_contain_text("JPEG")
+
+
+def test_a_phone_opens_its_camera_and_nothing_else(context: BrowserContext, url: str) -> None:
+    assert context.browser
+    phone = context.browser.new_context(has_touch=True, is_mobile=True)
+    page = Visit(phone, url).open()
+    opened: list[ElementHandle] = []
+    page.on("filechooser", lambda chooser: opened.append(chooser.element))
+    page.get_by_role("button", name="Take a photo").click()
+    page.get_by_role("button", name="Choose pictures").click()
+    expect(page.locator("#intake")).to_be_visible()
+    assert [input_.get_attribute("id") for input_ in opened] == ["capture", "chooser"]
+    phone.close()
 
 
 def test_an_example_is_a_click_away(page: Page) -> None:
@@ -428,6 +455,15 @@ def test_the_live_view_says_when_there_is_nothing_to_read(careless_visit: Visit)
 
 
 # When something is wrong
+
+
+def test_an_unreadable_file_in_a_folder_is_named_and_harms_none(
+    page: Page, pictures: dict[str, Path]
+) -> None:
+    page.get_by_role("link", name="Live", exact=True).click()
+    page.evaluate(DROP_A_FOLDER, list(pictures["blue"].read_bytes()))
+    expect(page.get_by_role("alert")).to_contain_text("could not read lost.png.")
+    expect(verdict(page)).to_contain_text("blue")
 
 
 def test_a_picture_that_is_too_large_is_refused_in_words(
