@@ -466,6 +466,25 @@ def test_an_unreadable_file_in_a_folder_is_named_and_harms_none(
     expect(verdict(page)).to_contain_text("blue")
 
 
+def test_four_pictures_are_sent_at_once_and_none_after_clear(page: Page, pictures: dict[str, Path]) -> None:
+    page.route("**/predict*", lambda _: None)
+    choose(page, *[pictures["red"]] * 6)
+    expect(page.locator(".filmstrip [data-state=sending]")).to_have_count(4)
+    page.get_by_role("button", name="Clear").click()
+    page.unroute_all()
+    choose(page, pictures["blue"])
+    expect(verdict(page)).to_contain_text("blue")
+
+
+def test_a_connection_that_ends_once_is_not_put_down_to_the_picture(
+    careless_visit: Visit, pictures: dict[str, Path]
+) -> None:
+    page = careless_visit.open()
+    page.route("**/predict*", lambda route: route.abort("connectionreset"), times=1)
+    choose(page, pictures["red"])
+    expect(verdict(page)).to_contain_text("red")
+
+
 def test_a_picture_that_is_too_large_is_refused_in_words(
     careless_visit: Visit, tmp_path: Path, encode: Encode
 ) -> None:

@@ -41,12 +41,12 @@ export class Explanation {
 
   /** Asked for once for each label. */
   async #explained(label) {
-    const { picture } = this;
-    if (!picture.explanations.has(label)) {
-      const request = { method: "POST", body: picture.file, headers: { "Content-Type": "application/octet-stream" }, query: { label } };
-      picture.explanations.set(label, await ask("explain", request));
+    const { file, signal, explanations } = this.picture;
+    if (!explanations.has(label)) {
+      const request = { method: "POST", body: file, headers: { "Content-Type": "application/octet-stream" }, query: { label }, signal };
+      explanations.set(label, await ask("explain", request));
     }
-    return picture.explanations.get(label);
+    return explanations.get(label);
   }
 
   #show(label, { overlay, probability }) {

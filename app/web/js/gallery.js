@@ -70,6 +70,7 @@ async function drawThumbnail(file, canvas) {
 }
 
 function update(picture) {
+  if (!pictures.includes(picture)) return; // it was cleared
   const button = picture.tile.firstElementChild;
   const [, label, value] = button.children;
   button.dataset.state = picture.state;
