@@ -476,6 +476,17 @@ def test_four_pictures_are_sent_at_once_and_none_after_clear(page: Page, picture
     expect(verdict(page)).to_contain_text("blue")
 
 
+def test_a_view_that_is_first_opened_without_the_service_comes_with_it(careless_visit: Visit) -> None:
+    page = careless_visit.open()
+    page.context.set_offline(True)
+    page.get_by_role("link", name="Models", exact=True).click()
+    expect(page.get_by_role("alert")).to_contain_text("This view could not be fetched.")
+    page.context.set_offline(False)
+    expect(page.locator(".version")).to_have_count(2)
+    expect(page.get_by_label("Admin key")).to_be_visible()
+    expect(page.get_by_role("alert")).to_be_hidden()
+
+
 def test_a_connection_that_ends_once_is_not_put_down_to_the_picture(
     careless_visit: Visit, pictures: dict[str, Path]
 ) -> None:

@@ -2,6 +2,7 @@
 
 import * as admin from "./admin.js";
 import { comparisonOf } from "./comparison.js";
+import { connection } from "./connection.js";
 import { announce, element, show, stamp } from "./dom.js";
 import { offers } from "./offers.js";
 import { ask } from "./service.js";
@@ -26,16 +27,23 @@ let judged = []; // what people said of each version
 let drawn = "";
 
 admin.start(() => read(true));
+connection.addEventListener("ready", () => {
+  if (isShown) begin(); // what could not be asked while the service was away
+});
 
 /** Begins, and gives what ends it. */
 export function enter() {
-  admin.offer();
   isShown = true;
-  read(true);
+  begin();
   return () => {
     isShown = false;
     clearTimeout(timer);
   };
+}
+
+function begin() {
+  admin.offer();
+  read(true);
 }
 
 async function read(isForced = false) {
