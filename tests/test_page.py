@@ -4,7 +4,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from conftest import Encode, serve
 from fakes import CALIBRATED, MODEL, FakeEngine, publish_fake
 from PIL import Image
 from playwright._impl._driver import compute_driver_executable
-from playwright.sync_api import BrowserContext, ElementHandle, JSHandle, Locator, Page, expect
+from playwright.sync_api import BrowserContext, ElementHandle, JSHandle, Locator, Page, Route, expect
 from pydantic import SecretStr
 
 from app.repository import Repository
@@ -235,14 +235,32 @@ def test_a_picture_unlike_all_classes_is_marked(page: Page, pictures: dict[str, 
     expect(page.locator(".answer .badge")).to_have_text("May be none of these")
     expect(page.locator(".answer .notes")).to_contain_text("hardly any difference between its pixels")
     expect(page.locator("#announcements")).to_contain_text("may be none of these classes")
+    expect(page.locator(".set")).to_have_text(
+        "A set of classes promises nothing for such a picture.", use_inner_text=True
+    )
+    expect(page.locator(".bar.is-in-set")).to_have_count(0)
 
 
 def test_the_confidence_set_follows_the_confidence_asked_for(page: Page, pictures: dict[str, Path]) -> None:
     choose(page, pictures["red"])
-    expect(page.locator(".set")).to_contain_text("With 95 % confidence it is red.")
+    expect(page.locator(".set")).to_contain_text("Set for 95 %: red.")
+    expect(page.locator(".set")).to_contain_text("95 % have their class in such a set.")
+    expect(page.locator(".bar.is-in-set .bar-name")).to_have_text("red")
     page.get_by_label("Confidence").select_option("0.99")
-    expect(page.locator(".set")).to_contain_text("With 99 % confidence it is")
+    expect(page.locator(".set")).to_contain_text("Set for 99 %: red.")
     expect(page.locator(".code code")).to_contain_text("predict?coverage=0.99")
+
+
+def test_of_two_confidences_the_later_one_counts(page: Page, pictures: dict[str, Path]) -> None:
+    choose(page, pictures["red"])
+    held: list[Route] = []
+    page.route("**/predict*coverage=0.9", lambda route: held.insert(0, route))
+    with page.expect_request("**/predict*coverage=0.9"):
+        page.get_by_label("Confidence").select_option("0.9")
+    page.get_by_label("Confidence").select_option("0.99")
+    held[0].continue_()
+    expect(page.locator(".set")).to_contain_text("Set for 99 %: red.")
+    expect(page.locator(".pending")).to_be_hidden()
 
 
 def test_a_confidence_that_the_version_lacks_is_told_and_taken_back(
@@ -255,7 +273,7 @@ def test_a_confidence_that_the_version_lacks_is_told_and_taken_back(
     page.get_by_label("Confidence").select_option("0.9")
     expect(page.locator(".failure")).to_contain_text("coverage must be 0.95.")
     page.get_by_role("button", name="Try again").click()
-    expect(page.locator(".set")).to_contain_text("With 95 % confidence it is red.")
+    expect(page.locator(".set")).to_contain_text("Set for 95 %: red.")
 
 
 def test_an_answer_says_where_it_comes_from_and_how_long_it_took(
@@ -351,9 +369,35 @@ def test_the_code_makes_the_same_request(page: Page, pictures: dict[str, Path]) 
 def test_several_pictures_are_one_request_in_code(page: Page, pictures: dict[str, Path]) -> None:
     awkward = pictures["red"].rename(pictures["red"].with_name('it\'s; "red".png'))
     choose(page, awkward, pictures["blue"])
+    page.locator(".filmstrip button").nth(1).click()
+    page.get_by_label("Confidence").select_option("0.99")
+    expect(page.locator(".set")).to_contain_text("Set for 99 %: blue.")
     page.get_by_label("All 2 pictures in one request").check()
+    expect(page.locator(".code code")).to_contain_text("batch?coverage=0.99")
     answer = run("bash", "-c", f"{page.locator('.code code').inner_text()} --silent", cwd=awkward.parent)
     assert [result["label"] for result in json.loads(answer)["results"]] == ["red", "blue"]
+
+
+def test_more_pictures_than_one_request_takes_are_not_put_into_one(
+    page: Page, pictures: dict[str, Path]
+) -> None:
+    page.route("**/predict*", only_the_first())
+    choose(page, *[pictures["red"]] * 101)
+    verdict(page).wait_for()
+    expect(page.get_by_label("pictures in one request")).to_have_count(1)
+    expect(page.get_by_label("pictures in one request")).to_be_hidden()
+
+
+def only_the_first() -> Callable[[Route], None]:
+    """Lets one request through; the others get no answer."""
+    seen: list[Route] = []
+
+    def handle(route: Route) -> None:
+        seen.append(route)
+        if len(seen) == 1:
+            route.continue_()
+
+    return handle
 
 
 def test_code_is_copied(page: Page, pictures: dict[str, Path]) -> None:

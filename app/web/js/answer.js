@@ -6,7 +6,7 @@ import { Explanation } from "./explanation.js";
 import { askWhetherRight } from "./feedback.js";
 import { showCode } from "./snippets.js";
 import { showTiming } from "./timing.js";
-import { bytes, decimal, either, percent } from "./words.js";
+import { apart, bytes, either, percent } from "./words.js";
 
 const NOTES = {
   animated: "It is animated: the first frame was used.",
@@ -99,21 +99,23 @@ export class AnswerView {
     show(parts.stranger, isStranger);
     show(parts["stranger-words"], isStranger);
     if (!isStranger) return;
+    const [itsScore, limit] = apart(score, threshold);
     parts["stranger-words"].textContent =
       `The network knows only the classes below, and this picture looks unlike what it learned from ` +
-      `(score ${decimal(score)}, the limit is ${decimal(threshold)}). Take “${label}” as the nearest of them, not as an answer.`;
+      `(score ${itsScore}, the limit is ${limit}). Take “${label}” as the nearest of them, not as an answer.`;
   }
 
-  #showSet({ confidence_set: set }) {
+  /** How often a set is right is measured over many pictures: of one picture, and of one unlike them, it says nothing. */
+  #showSet({ confidence_set: set, in_distribution: isKnown }) {
     const { parts } = this;
+    const isStranger = isKnown === false;
     show(parts.set, Boolean(set));
     if (!set) return;
     const share = `${Math.round(100 * set.coverage)} %`;
-    parts["set-words"].replaceChildren(
-      set.labels.length === 1 ? `With ${share} confidence it is ` : `With ${share} confidence it is one of ${set.labels.length}: `,
-      element("strong", {}, set.labels.length > MOST_NAMED ? `${set.labels.slice(0, MOST_NAMED).join(", ")} and ${set.labels.length - MOST_NAMED} more` : either(set.labels)),
-      ".",
-    );
+    const words = isStranger ? ["A set of classes promises nothing for such a picture."] : [`Set for ${share}: `, element("strong", {}, named(set.labels)), "."];
+    parts["set-words"].replaceChildren(...words);
+    parts["set-promise"].textContent = isStranger ? "" : `Of pictures like those it was calibrated on, ${share} have their class in such a set.`;
+    show(parts["set-choice"], !isStranger);
     parts.coverage.value = String(set.coverage);
   }
 
@@ -125,6 +127,11 @@ export class AnswerView {
     parts.input.alt = `The same picture in ${input.width} by ${input.height} pixels`;
     parts["input-words"].textContent = `${input.width} × ${input.height} pixels: this is all that the network sees.`;
   }
+}
+
+function named(labels) {
+  if (labels.length <= MOST_NAMED) return either(labels);
+  return `${labels.slice(0, MOST_NAMED).join(", ")} and ${labels.length - MOST_NAMED} more`;
 }
 
 function facts({ answer, requestId }) {
