@@ -248,6 +248,7 @@ def test_the_confidence_set_follows_the_confidence_asked_for(page: Page, picture
     expect(page.locator(".bar.is-in-set .bar-name")).to_have_text("red")
     page.get_by_label("Confidence").select_option("0.99")
     expect(page.locator(".set")).to_contain_text("Set for 99 %: red.")
+    expect(page.locator("#announcements")).to_have_text("Set for 99 %: red.")
     expect(page.locator(".code code")).to_contain_text("predict?coverage=0.99")
 
 
@@ -273,6 +274,7 @@ def test_a_confidence_that_the_version_lacks_is_told_and_taken_back(
     page.get_by_label("Confidence").select_option("0.9")
     expect(page.locator(".failure")).to_contain_text("coverage must be 0.95.")
     page.get_by_role("button", name="Try again").click()
+    expect(verdict(page)).to_be_focused()
     expect(page.locator(".set")).to_contain_text("Set for 95 %: red.")
 
 
@@ -309,6 +311,7 @@ def test_what_speaks_for_a_class_is_shown_on_the_picture(page: Page, tmp_path: P
     expect(page.get_by_role("img", name="the parts marked that speak for blue")).to_be_visible()
     page.get_by_role("button", name="Hide it").click()
     expect(page.locator("[data-part=overlay]")).to_be_hidden()
+    expect(page.get_by_role("button", name="Show what speaks for blue")).to_be_focused()
 
 
 def test_an_explanation_that_is_refused_says_why(careless_visit: Visit, pictures: dict[str, Path]) -> None:
@@ -328,7 +331,8 @@ def test_this_was_wrong_is_counted(page: Page, pictures: dict[str, Path]) -> Non
     page.get_by_role("button", name="Send").click()
     expect(page.locator(".feedback")).to_contain_text("Noted: it is blue, not red.")
     expect(page.locator("#announcements")).to_have_text("Thank you, that is noted.")
-    page.get_by_role("button", name="Change").click()
+    expect(page.get_by_role("button", name="Change")).to_be_focused()
+    page.keyboard.press("Enter")
     page.get_by_role("button", name="Yes").click()
     expect(page.locator(".feedback")).to_contain_text("Noted: red is right.")
     page.get_by_role("link", name="Models", exact=True).click()
@@ -450,6 +454,7 @@ def test_who_has_the_key_rolls_back_and_promotes(visit: Visit, pictures: dict[st
         expect(page.get_by_role("dialog")).to_contain_text(f"version {number}?")
         page.get_by_role("dialog").get_by_role("button", name=act).click()
         expect(answering.get_by_role("heading")).to_have_text(f"Version {number}")
+        expect(page.get_by_role("button", name=f"Card of version {number}")).to_be_focused()
     expect(page.locator("#announcements")).to_have_text("Version 2 answers now.")
     page.get_by_role("link", name="Classify", exact=True).click()
     choose(page, pictures["red"])
@@ -499,6 +504,12 @@ def test_the_live_view_says_when_there_is_nothing_to_read(careless_visit: Visit)
 
 
 # When something is wrong
+
+
+def test_a_file_that_is_no_picture_is_told_aloud(careless_visit: Visit, pictures: dict[str, Path]) -> None:
+    page = careless_visit.open()
+    choose(page, pictures["text"])
+    expect(page.locator("#announcements")).to_contain_text("Unsupported format. ")
 
 
 def test_an_unreadable_file_in_a_folder_is_named_and_harms_none(
@@ -668,6 +679,7 @@ def test_there_is_contrast_in_the_dark(visit: Visit, pictures: dict[str, Path]) 
 
 def test_nothing_is_wider_than_the_screen(visit: Visit, pictures: dict[str, Path]) -> None:
     page = visit.open()
+    page.locator("#service-words").evaluate("words => { words.textContent = 'Unreachable'; }")  # the longest
     assert too_wide(page) == {}
     choose(page, *list(pictures.values())[:4])
     page.locator(".verdict").wait_for()
@@ -681,7 +693,7 @@ def test_nothing_is_wider_than_the_screen(visit: Visit, pictures: dict[str, Path
 def too_wide(page: Page) -> dict[int, int]:
     """How wide the page is, where that is more than the window."""
     found = {}
-    for width in (360, 768, 1440):
+    for width in (320, 360, 768, 1440):
         page.set_viewport_size({"width": width, "height": 800})
         needed = page.evaluate("document.documentElement.scrollWidth")
         if needed > width:

@@ -1,7 +1,7 @@
 /** The answer to one picture: what it is, how sure that is, where the time went, what answered. */
 
 import { Bars } from "./bars.js";
-import { definitions, element, icon, show, stamp } from "./dom.js";
+import { announce, definitions, element, icon, show, stamp } from "./dom.js";
 import { Explanation } from "./explanation.js";
 import { askWhetherRight } from "./feedback.js";
 import { showCode } from "./snippets.js";
@@ -20,6 +20,8 @@ const NOTES = {
 const MOST_NAMED = 8;
 
 export class AnswerView {
+  #tellsSet = false; // the person asked for another set, and a screen reader has to say which came
+
   /** `again` sends the picture once more; `all` gives the pictures of this visit. */
   constructor(picture, { again, all }) {
     const { root, parts } = stamp("answer-template");
@@ -28,9 +30,13 @@ export class AnswerView {
     this.explanation = new Explanation(picture, parts, this.bars);
     this.update = () => this.#update();
     picture.addEventListener("change", this.update);
-    parts.again.addEventListener("click", again);
+    parts.again.addEventListener("click", () => {
+      again();
+      parts.pending.focus(); // the button is gone
+    });
     parts.coverage.addEventListener("change", () => {
       picture.coverage = parts.coverage.value;
+      this.#tellsSet = true;
       again();
     });
     this.#showPicture();
@@ -40,6 +46,7 @@ export class AnswerView {
   /** Ends what was begun for a view that is not shown any more. */
   leave() {
     this.picture.removeEventListener("change", this.update);
+    this.explanation.hide();
   }
 
   #showPicture() {
@@ -57,6 +64,7 @@ export class AnswerView {
     const { parts, picture } = this;
     const { state, answer } = picture;
     const isPending = state === "waiting" || state === "sending";
+    const hadFocus = document.activeElement === parts.pending;
     show(parts.pending, isPending);
     parts["pending-words"].textContent = picture.waitsFor;
     show(parts.failure, state === "failed");
@@ -64,6 +72,16 @@ export class AnswerView {
     show(parts.more, Boolean(answer) && state !== "failed");
     if (state === "failed") this.#showFailure(picture.failure);
     if (state === "answered") this.#showAnswer(answer);
+    if (!isPending) this.#tell(hadFocus);
+  }
+
+  /** For those who do not see what changed. */
+  #tell(hadFocus) {
+    const { parts, picture } = this;
+    const isAnswered = picture.state === "answered";
+    if (hadFocus) parts[isAnswered ? "heading" : "failure-title"].focus();
+    if (this.#tellsSet && isAnswered) announce(parts["set-words"].textContent);
+    this.#tellsSet = false;
   }
 
   #showFailure({ title, detail, requestId, canPass }) {

@@ -45,6 +45,11 @@ export class Bars {
     }
   }
 
+  /** Gives the focus to a label's button. */
+  focus(label) {
+    this.#buttons.get(label)?.focus({ preventScroll: true });
+  }
+
   #row(name, share, isInSet) {
     const fill = element("span", { className: "bar-fill" });
     fill.style.setProperty("--share", share);

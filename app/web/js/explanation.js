@@ -9,7 +9,11 @@ export class Explanation {
 
   constructor(picture, parts, bars) {
     Object.assign(this, { picture, parts, bars });
-    parts["hide-overlay"].addEventListener("click", () => this.hide());
+    parts["hide-overlay"].addEventListener("click", () => {
+      const label = this.#shown;
+      this.hide();
+      bars.focus(label); // the button that hides it is hidden with it
+    });
   }
 
   /** Shows the map for a label; shown already, it goes. */

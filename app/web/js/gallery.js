@@ -94,7 +94,12 @@ function summarize(changed) {
   document.getElementById("gallery-summary").textContent = parts.join(", ");
   const isLast = pictures.length > 1 && done + failed === pictures.length;
   if (isLast) announce(`${parts.join(", ")}.`);
-  else if (pictures.length === 1 && changed.state === "answered") announce(spoken(changed.answer));
+  else if (pictures.length === 1) announceOne(changed);
+}
+
+function announceOne({ state, answer, failure }) {
+  if (state === "answered") announce(spoken(answer));
+  if (state === "failed") announce(`${failure.title}. ${failure.detail}`);
 }
 
 function spoken({ label, probability, in_distribution: isKnown }) {

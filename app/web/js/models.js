@@ -77,7 +77,15 @@ function again() {
 function redraw(models) {
   const focused = document.activeElement.dataset.key;
   list.replaceChildren(...models.map(model));
-  if (focused) list.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
+  if (focused) focusOn(focused);
+}
+
+/** Focuses the button with this key, or the first one of its version if that has gone. */
+function focusOn(key) {
+  const keyed = [...list.querySelectorAll("[data-key]")];
+  const version = key.slice(0, key.lastIndexOf("/") + 1);
+  const found = keyed.find(({ dataset }) => dataset.key === key) ?? keyed.find(({ dataset }) => dataset.key.startsWith(version));
+  found?.focus();
 }
 
 async function compare(name) {
@@ -137,9 +145,6 @@ function version({ name, live }, { version: number, state, reason, live: isLive,
   show(parts.reason, Boolean(reason));
   if (admin.isThere()) parts.ways.prepend(...ways(name, number, { state, isLive, live }));
   wireCard(parts, name, number);
-  [...parts.ways.children].forEach((button, index) => {
-    button.dataset.key = `${name}/${number}/${index}`;
-  });
   return root;
 }
 
@@ -152,6 +157,7 @@ function verdictOf(figures) {
 /** What may be done with a version as things stand. */
 function ways(name, number, { state, isLive, live }) {
   const path = `models/${encodeURIComponent(name)}/versions/${number}`;
+  const way = (words, does) => wayButton(words, `${name}/${number}/${words}`, does);
   const found = [];
   if (!isLive && state !== "draining" && state !== "loading") {
     const isBack = Number(number) < Number(live);
@@ -173,11 +179,13 @@ function ways(name, number, { state, isLive, live }) {
   return found;
 }
 
-function way(words, { title, words: question, act, done }) {
+function wayButton(words, key, { title, words: question, act, done }) {
   const button = element("button", { type: "button", className: "button compact" }, words);
+  button.dataset.key = key;
   button.addEventListener("click", async () => {
-    if (title && !(await confirmed(title, question, words))) return;
-    button.disabled = true;
+    if (button.ariaDisabled) return;
+    if (title && !(await confirmed(title, question, words, key))) return;
+    button.ariaDisabled = "true"; // one that is disabled would lose the focus
     button.prepend(element("span", { className: "spinner" }));
     complain("");
     try {
@@ -191,7 +199,8 @@ function way(words, { title, words: question, act, done }) {
   return button;
 }
 
-async function confirmed(title, words, action) {
+/** Asks, and gives the focus back to the button with this key, which may be drawn anew meanwhile. */
+async function confirmed(title, words, action, key) {
   const dialog = document.getElementById("confirm");
   document.getElementById("confirm-title").textContent = title;
   document.getElementById("confirm-words").textContent = words;
@@ -199,6 +208,7 @@ async function confirmed(title, words, action) {
   dialog.returnValue = "";
   dialog.showModal();
   await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
+  focusOn(key);
   return dialog.returnValue === "yes";
 }
 
@@ -209,6 +219,7 @@ function wireCard(parts, name, number) {
     parts.open.textContent = isOpen ? "Close the card" : "Card";
     show(parts.card, isOpen);
   };
+  parts.open.dataset.key = `${id}/card`;
   parts.open.setAttribute("aria-label", `Card of version ${number}`);
   if (openCards.has(id)) {
     parts.card.replaceChildren(...openCards.get(id));
