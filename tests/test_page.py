@@ -4,7 +4,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from conftest import Encode, serve
 from fakes import CALIBRATED, MODEL, FakeEngine, publish_fake
 from PIL import Image
 from playwright._impl._driver import compute_driver_executable
-from playwright.sync_api import BrowserContext, JSHandle, Locator, Page, expect
+from playwright.sync_api import BrowserContext, ElementHandle, JSHandle, Locator, Page, Route, expect
 from pydantic import SecretStr
 
 from app.repository import Repository
@@ -26,6 +26,20 @@ ADMIN_KEY = "the key of the tests"
 
 # A picture is red, green or blue; one as dark as this is none of the classes.
 DARK = "#100000"
+
+# What the browser gives for a folder with two files, one of which is gone when it is read.
+DROP_A_FOLDER = """bytes => {
+    const kept = new File([new Uint8Array(bytes)], "kept.png");
+    const inside = [
+        { isFile: true, name: "lost.png", file: (_, fail) => fail(new DOMException("", "NotFoundError")) },
+        { isFile: true, name: "kept.png", file: take => take(kept) },
+    ];
+    const reader = { readEntries: take => take(inside.splice(0)) };
+    const folder = { isDirectory: true, name: "folder", createReader: () => reader };
+    const drop = new Event("drop", { bubbles: true, cancelable: true });
+    drop.dataTransfer = { items: [{ webkitGetAsEntry: () => folder }], files: [] };
+    document.body.dispatchEvent(drop);
+}"""
 
 
 class SharedEngine(FakeEngine):
@@ -165,6 +179,19 @@ def test_the_camera_gives_a_picture(page: Page) -> None:
     expect(page.locator(".facts")).to_contain_text("JPEG")
 
 
+def test_a_phone_opens_its_camera_and_nothing_else(context: BrowserContext, url: str) -> None:
+    assert context.browser
+    phone = context.browser.new_context(has_touch=True, is_mobile=True)
+    page = Visit(phone, url).open()
+    opened: list[ElementHandle] = []
+    page.on("filechooser", lambda chooser: opened.append(chooser.element))
+    page.get_by_role("button", name="Take a photo").click()
+    page.get_by_role("button", name="Choose pictures").click()
+    expect(page.locator("#intake")).to_be_visible()
+    assert [input_.get_attribute("id") for input_ in opened] == ["capture", "chooser"]
+    phone.close()
+
+
 def test_an_example_is_a_click_away(page: Page) -> None:
     page.get_by_role("button", name="A cat").click()
     expect(page.locator(".original figcaption:visible")).to_contain_text("cat.jpg")
@@ -208,14 +235,33 @@ def test_a_picture_unlike_all_classes_is_marked(page: Page, pictures: dict[str, 
     expect(page.locator(".answer .badge")).to_have_text("May be none of these")
     expect(page.locator(".answer .notes")).to_contain_text("hardly any difference between its pixels")
     expect(page.locator("#announcements")).to_contain_text("may be none of these classes")
+    expect(page.locator(".set")).to_have_text(
+        "A set of classes promises nothing for such a picture.", use_inner_text=True
+    )
+    expect(page.locator(".bar.is-in-set")).to_have_count(0)
 
 
 def test_the_confidence_set_follows_the_confidence_asked_for(page: Page, pictures: dict[str, Path]) -> None:
     choose(page, pictures["red"])
-    expect(page.locator(".set")).to_contain_text("With 95 % confidence it is red.")
+    expect(page.locator(".set")).to_contain_text("Set for 95 %: red.")
+    expect(page.locator(".set")).to_contain_text("95 % have their class in such a set.")
+    expect(page.locator(".bar.is-in-set .bar-name")).to_have_text("red")
     page.get_by_label("Confidence").select_option("0.99")
-    expect(page.locator(".set")).to_contain_text("With 99 % confidence it is")
+    expect(page.locator(".set")).to_contain_text("Set for 99 %: red.")
+    expect(page.locator("#announcements")).to_have_text("Set for 99 %: red.")
     expect(page.locator(".code code")).to_contain_text("predict?coverage=0.99")
+
+
+def test_of_two_confidences_the_later_one_counts(page: Page, pictures: dict[str, Path]) -> None:
+    choose(page, pictures["red"])
+    held: list[Route] = []
+    page.route("**/predict*coverage=0.9", lambda route: held.insert(0, route))
+    with page.expect_request("**/predict*coverage=0.9"):
+        page.get_by_label("Confidence").select_option("0.9")
+    page.get_by_label("Confidence").select_option("0.99")
+    held[0].continue_()
+    expect(page.locator(".set")).to_contain_text("Set for 99 %: red.")
+    expect(page.locator(".pending")).to_be_hidden()
 
 
 def test_a_confidence_that_the_version_lacks_is_told_and_taken_back(
@@ -228,7 +274,8 @@ def test_a_confidence_that_the_version_lacks_is_told_and_taken_back(
     page.get_by_label("Confidence").select_option("0.9")
     expect(page.locator(".failure")).to_contain_text("coverage must be 0.95.")
     page.get_by_role("button", name="Try again").click()
-    expect(page.locator(".set")).to_contain_text("With 95 % confidence it is red.")
+    expect(verdict(page)).to_be_focused()
+    expect(page.locator(".set")).to_contain_text("Set for 95 %: red.")
 
 
 def test_an_answer_says_where_it_comes_from_and_how_long_it_took(
@@ -264,6 +311,7 @@ def test_what_speaks_for_a_class_is_shown_on_the_picture(page: Page, tmp_path: P
     expect(page.get_by_role("img", name="the parts marked that speak for blue")).to_be_visible()
     page.get_by_role("button", name="Hide it").click()
     expect(page.locator("[data-part=overlay]")).to_be_hidden()
+    expect(page.get_by_role("button", name="Show what speaks for blue")).to_be_focused()
 
 
 def test_an_explanation_that_is_refused_says_why(careless_visit: Visit, pictures: dict[str, Path]) -> None:
@@ -283,7 +331,8 @@ def test_this_was_wrong_is_counted(page: Page, pictures: dict[str, Path]) -> Non
     page.get_by_role("button", name="Send").click()
     expect(page.locator(".feedback")).to_contain_text("Noted: it is blue, not red.")
     expect(page.locator("#announcements")).to_have_text("Thank you, that is noted.")
-    page.get_by_role("button", name="Change").click()
+    expect(page.get_by_role("button", name="Change")).to_be_focused()
+    page.keyboard.press("Enter")
     page.get_by_role("button", name="Yes").click()
     expect(page.locator(".feedback")).to_contain_text("Noted: red is right.")
     page.get_by_role("link", name="Models", exact=True).click()
@@ -324,9 +373,35 @@ def test_the_code_makes_the_same_request(page: Page, pictures: dict[str, Path]) 
 def test_several_pictures_are_one_request_in_code(page: Page, pictures: dict[str, Path]) -> None:
     awkward = pictures["red"].rename(pictures["red"].with_name('it\'s; "red".png'))
     choose(page, awkward, pictures["blue"])
+    page.locator(".filmstrip button").nth(1).click()
+    page.get_by_label("Confidence").select_option("0.99")
+    expect(page.locator(".set")).to_contain_text("Set for 99 %: blue.")
     page.get_by_label("All 2 pictures in one request").check()
+    expect(page.locator(".code code")).to_contain_text("batch?coverage=0.99")
     answer = run("bash", "-c", f"{page.locator('.code code').inner_text()} --silent", cwd=awkward.parent)
     assert [result["label"] for result in json.loads(answer)["results"]] == ["red", "blue"]
+
+
+def test_more_pictures_than_one_request_takes_are_not_put_into_one(
+    page: Page, pictures: dict[str, Path]
+) -> None:
+    page.route("**/predict*", only_the_first())
+    choose(page, *[pictures["red"]] * 101)
+    verdict(page).wait_for()
+    expect(page.get_by_label("pictures in one request")).to_have_count(1)
+    expect(page.get_by_label("pictures in one request")).to_be_hidden()
+
+
+def only_the_first() -> Callable[[Route], None]:
+    """Lets one request through; the others get no answer."""
+    seen: list[Route] = []
+
+    def handle(route: Route) -> None:
+        seen.append(route)
+        if len(seen) == 1:
+            route.continue_()
+
+    return handle
 
 
 def test_code_is_copied(page: Page, pictures: dict[str, Path]) -> None:
@@ -379,6 +454,7 @@ def test_who_has_the_key_rolls_back_and_promotes(visit: Visit, pictures: dict[st
         expect(page.get_by_role("dialog")).to_contain_text(f"version {number}?")
         page.get_by_role("dialog").get_by_role("button", name=act).click()
         expect(answering.get_by_role("heading")).to_have_text(f"Version {number}")
+        expect(page.get_by_role("button", name=f"Card of version {number}")).to_be_focused()
     expect(page.locator("#announcements")).to_have_text("Version 2 answers now.")
     page.get_by_role("link", name="Classify", exact=True).click()
     choose(page, pictures["red"])
@@ -428,6 +504,51 @@ def test_the_live_view_says_when_there_is_nothing_to_read(careless_visit: Visit)
 
 
 # When something is wrong
+
+
+def test_a_file_that_is_no_picture_is_told_aloud(careless_visit: Visit, pictures: dict[str, Path]) -> None:
+    page = careless_visit.open()
+    choose(page, pictures["text"])
+    expect(page.locator("#announcements")).to_contain_text("Unsupported format. ")
+
+
+def test_an_unreadable_file_in_a_folder_is_named_and_harms_none(
+    page: Page, pictures: dict[str, Path]
+) -> None:
+    page.get_by_role("link", name="Live", exact=True).click()
+    page.evaluate(DROP_A_FOLDER, list(pictures["blue"].read_bytes()))
+    expect(page.get_by_role("alert")).to_contain_text("could not read lost.png.")
+    expect(verdict(page)).to_contain_text("blue")
+
+
+def test_four_pictures_are_sent_at_once_and_none_after_clear(page: Page, pictures: dict[str, Path]) -> None:
+    page.route("**/predict*", lambda _: None)
+    choose(page, *[pictures["red"]] * 6)
+    expect(page.locator(".filmstrip [data-state=sending]")).to_have_count(4)
+    page.get_by_role("button", name="Clear").click()
+    page.unroute_all()
+    choose(page, pictures["blue"])
+    expect(verdict(page)).to_contain_text("blue")
+
+
+def test_a_view_that_is_first_opened_without_the_service_comes_with_it(careless_visit: Visit) -> None:
+    page = careless_visit.open()
+    page.context.set_offline(True)
+    page.get_by_role("link", name="Models", exact=True).click()
+    expect(page.get_by_role("alert")).to_contain_text("This view could not be fetched.")
+    page.context.set_offline(False)
+    expect(page.locator(".version")).to_have_count(2)
+    expect(page.get_by_label("Admin key")).to_be_visible()
+    expect(page.get_by_role("alert")).to_be_hidden()
+
+
+def test_a_connection_that_ends_once_is_not_put_down_to_the_picture(
+    careless_visit: Visit, pictures: dict[str, Path]
+) -> None:
+    page = careless_visit.open()
+    page.route("**/predict*", lambda route: route.abort("connectionreset"), times=1)
+    choose(page, pictures["red"])
+    expect(verdict(page)).to_contain_text("red")
 
 
 def test_a_picture_that_is_too_large_is_refused_in_words(
@@ -558,6 +679,7 @@ def test_there_is_contrast_in_the_dark(visit: Visit, pictures: dict[str, Path]) 
 
 def test_nothing_is_wider_than_the_screen(visit: Visit, pictures: dict[str, Path]) -> None:
     page = visit.open()
+    page.locator("#service-words").evaluate("words => { words.textContent = 'Unreachable'; }")  # the longest
     assert too_wide(page) == {}
     choose(page, *list(pictures.values())[:4])
     page.locator(".verdict").wait_for()
@@ -571,7 +693,7 @@ def test_nothing_is_wider_than_the_screen(visit: Visit, pictures: dict[str, Path
 def too_wide(page: Page) -> dict[int, int]:
     """How wide the page is, where that is more than the window."""
     found = {}
-    for width in (360, 768, 1440):
+    for width in (320, 360, 768, 1440):
         page.set_viewport_size({"width": width, "height": 800})
         needed = page.evaluate("document.documentElement.scrollWidth")
         if needed > width:

@@ -54,5 +54,6 @@ function settle(changed) {
   form.querySelector("label").textContent = isThere() ? "An admin key is in use until this page closes" : "Admin key";
   show(field, !isThere());
   use.textContent = isThere() ? "Forget it" : "Use";
+  use.focus(); // Enter in the field leaves it there, and the field goes
   changed();
 }

@@ -1,12 +1,12 @@
 /** The answer to one picture: what it is, how sure that is, where the time went, what answered. */
 
 import { Bars } from "./bars.js";
-import { definitions, element, icon, show, stamp } from "./dom.js";
+import { announce, definitions, element, icon, show, stamp } from "./dom.js";
 import { Explanation } from "./explanation.js";
 import { askWhetherRight } from "./feedback.js";
 import { showCode } from "./snippets.js";
 import { showTiming } from "./timing.js";
-import { bytes, decimal, either, percent } from "./words.js";
+import { apart, bytes, either, percent } from "./words.js";
 
 const NOTES = {
   animated: "It is animated: the first frame was used.",
@@ -20,6 +20,8 @@ const NOTES = {
 const MOST_NAMED = 8;
 
 export class AnswerView {
+  #tellsSet = false; // the person asked for another set, and a screen reader has to say which came
+
   /** `again` sends the picture once more; `all` gives the pictures of this visit. */
   constructor(picture, { again, all }) {
     const { root, parts } = stamp("answer-template");
@@ -28,9 +30,13 @@ export class AnswerView {
     this.explanation = new Explanation(picture, parts, this.bars);
     this.update = () => this.#update();
     picture.addEventListener("change", this.update);
-    parts.again.addEventListener("click", again);
+    parts.again.addEventListener("click", () => {
+      again();
+      parts.pending.focus(); // the button is gone
+    });
     parts.coverage.addEventListener("change", () => {
       picture.coverage = parts.coverage.value;
+      this.#tellsSet = true;
       again();
     });
     this.#showPicture();
@@ -40,6 +46,7 @@ export class AnswerView {
   /** Ends what was begun for a view that is not shown any more. */
   leave() {
     this.picture.removeEventListener("change", this.update);
+    this.explanation.hide();
   }
 
   #showPicture() {
@@ -57,6 +64,7 @@ export class AnswerView {
     const { parts, picture } = this;
     const { state, answer } = picture;
     const isPending = state === "waiting" || state === "sending";
+    const hadFocus = document.activeElement === parts.pending;
     show(parts.pending, isPending);
     parts["pending-words"].textContent = picture.waitsFor;
     show(parts.failure, state === "failed");
@@ -64,6 +72,16 @@ export class AnswerView {
     show(parts.more, Boolean(answer) && state !== "failed");
     if (state === "failed") this.#showFailure(picture.failure);
     if (state === "answered") this.#showAnswer(answer);
+    if (!isPending) this.#tell(hadFocus);
+  }
+
+  /** For those who do not see what changed. */
+  #tell(hadFocus) {
+    const { parts, picture } = this;
+    const isAnswered = picture.state === "answered";
+    if (hadFocus) parts[isAnswered ? "heading" : "failure-title"].focus();
+    if (this.#tellsSet && isAnswered) announce(parts["set-words"].textContent);
+    this.#tellsSet = false;
   }
 
   #showFailure({ title, detail, requestId, canPass }) {
@@ -99,21 +117,23 @@ export class AnswerView {
     show(parts.stranger, isStranger);
     show(parts["stranger-words"], isStranger);
     if (!isStranger) return;
+    const [itsScore, limit] = apart(score, threshold);
     parts["stranger-words"].textContent =
       `The network knows only the classes below, and this picture looks unlike what it learned from ` +
-      `(score ${decimal(score)}, the limit is ${decimal(threshold)}). Take “${label}” as the nearest of them, not as an answer.`;
+      `(score ${itsScore}, the limit is ${limit}). Take “${label}” as the nearest of them, not as an answer.`;
   }
 
-  #showSet({ confidence_set: set }) {
+  /** How often a set is right is measured over many pictures: of one picture, and of one unlike them, it says nothing. */
+  #showSet({ confidence_set: set, in_distribution: isKnown }) {
     const { parts } = this;
+    const isStranger = isKnown === false;
     show(parts.set, Boolean(set));
     if (!set) return;
     const share = `${Math.round(100 * set.coverage)} %`;
-    parts["set-words"].replaceChildren(
-      set.labels.length === 1 ? `With ${share} confidence it is ` : `With ${share} confidence it is one of ${set.labels.length}: `,
-      element("strong", {}, set.labels.length > MOST_NAMED ? `${set.labels.slice(0, MOST_NAMED).join(", ")} and ${set.labels.length - MOST_NAMED} more` : either(set.labels)),
-      ".",
-    );
+    const words = isStranger ? ["A set of classes promises nothing for such a picture."] : [`Set for ${share}: `, element("strong", {}, named(set.labels)), "."];
+    parts["set-words"].replaceChildren(...words);
+    parts["set-promise"].textContent = isStranger ? "" : `Of pictures like those it was calibrated on, ${share} have their class in such a set.`;
+    show(parts["set-choice"], !isStranger);
     parts.coverage.value = String(set.coverage);
   }
 
@@ -125,6 +145,11 @@ export class AnswerView {
     parts.input.alt = `The same picture in ${input.width} by ${input.height} pixels`;
     parts["input-words"].textContent = `${input.width} × ${input.height} pixels: this is all that the network sees.`;
   }
+}
+
+function named(labels) {
+  if (labels.length <= MOST_NAMED) return either(labels);
+  return `${labels.slice(0, MOST_NAMED).join(", ")} and ${labels.length - MOST_NAMED} more`;
 }
 
 function facts({ answer, requestId }) {

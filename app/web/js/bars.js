@@ -17,14 +17,14 @@ export class Bars {
     this.explain = explain;
   }
 
-  show({ probabilities, label, confidence_set: set }) {
-    const isInSet = new Set(set ? set.labels : [label]); // neither: no bar stands out
-    const rows = Object.entries(probabilities).sort(([, one], [, other]) => other - one);
+  show(answer) {
+    const claimed = new Set(claimedBy(answer));
+    const rows = Object.entries(answer.probabilities).sort(([, one], [, other]) => other - one);
     const shown = this.#isWhole || rows.length <= MOST ? rows : rows.slice(0, FIRST);
     this.#buttons.clear();
     this.list.classList.toggle("is-plain", !this.explain);
-    this.list.replaceChildren(...shown.map(([name, share]) => this.#row(name, share, isInSet.has(name))));
-    if (shown.length < rows.length) this.list.append(this.#rest(rows.length, () => this.show({ probabilities, label, confidence_set: set })));
+    this.list.replaceChildren(...shown.map(([name, share]) => this.#row(name, share, claimed.has(name))));
+    if (shown.length < rows.length) this.list.append(this.#rest(rows.length, () => this.show(answer)));
   }
 
   #rest(number, again) {
@@ -43,6 +43,11 @@ export class Bars {
       button.setAttribute("aria-pressed", String(name === label));
       button.setAttribute("aria-busy", String(name === label && isBusy));
     }
+  }
+
+  /** Gives the focus to a label's button. */
+  focus(label) {
+    this.#buttons.get(label)?.focus({ preventScroll: true });
   }
 
   #row(name, share, isInSet) {
@@ -66,4 +71,10 @@ export class Bars {
     this.#buttons.set(name, button);
     return button;
   }
+}
+
+/** The labels whose bars stand out: none of a picture for which nothing is promised, and none where there is no answer. */
+function claimedBy({ label, confidence_set: set, in_distribution: isKnown }) {
+  if (isKnown === false || label === undefined) return [];
+  return set ? set.labels : [label];
 }

@@ -24,31 +24,36 @@ export async function photograph(capture, accept) {
   }
   words.textContent = "Waiting for the camera";
   shutter.disabled = true;
+  const closed = new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
   dialog.showModal();
   let stream;
   try {
     stream = await navigator.mediaDevices.getUserMedia({ video: { width: 1280, height: 960, facingMode: "environment" } });
+    const photo = await viewfind(stream, closed);
+    if (!photo) return;
+    accept([photo]);
+    dialog.close();
   } catch (error) {
     words.textContent = REFUSALS[error.name] ?? "The camera gives no picture. Choose a file instead.";
-    return;
+  } finally {
+    for (const track of stream?.getTracks() ?? []) track.stop();
   }
-  if (dialog.open) await viewfind(stream, accept);
-  for (const track of stream.getTracks()) track.stop();
 }
 
-/** Shows what the camera sees until the dialog closes. */
-async function viewfind(stream, accept) {
+/** Shows what the camera sees, and gives a photo of it; null if the dialog closes before, which it may at any moment. */
+async function viewfind(stream, closed) {
   view.srcObject = stream;
-  await view.play();
-  words.textContent = "";
-  shutter.disabled = false;
-  shutter.focus();
-  shutter.onclick = async () => {
-    accept([await still()]);
-    dialog.close();
-  };
-  await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
-  view.srcObject = null;
+  try {
+    if (await Promise.race([closed, view.play()])) return null;
+    words.textContent = "";
+    shutter.disabled = false;
+    shutter.focus();
+    const pressed = new Promise((resolve) => shutter.addEventListener("click", resolve, { once: true }));
+    const { type } = await Promise.race([closed, pressed]);
+    return type === "click" ? await still() : null;
+  } finally {
+    view.srcObject = null;
+  }
 }
 
 async function still() {

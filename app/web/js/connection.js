@@ -33,6 +33,12 @@ class Connection extends EventTarget {
     await new Promise((resolve) => this.addEventListener("ready", resolve, { once: true }));
   }
 
+  /** The same for whom the service has just failed, which may be news. */
+  async untilBack() {
+    await this.check();
+    await this.untilReady();
+  }
+
   #become({ state, detail, ready }) {
     const before = this.state;
     const isNews = state !== before || detail !== this.detail;

@@ -46,5 +46,6 @@ export function show(shown, isShown = true) {
 
 /** Lets a screen reader say it, without moving the focus. */
 export function announce(words) {
-  document.getElementById("announcements").textContent = words;
+  const place = document.getElementById("announcements");
+  place.textContent = place.textContent === words ? `${words}\u00a0` : words; // the same again is no change, and not said
 }

@@ -1,17 +1,28 @@
 /** Files out of what was dropped, those in folders too. */
 
-/** Has to be called while the event is handled: its items are gone afterwards. */
+/**
+ * Gives the files, and the names of what could not be read.
+ *
+ * Has to be called while the event is handled: its items are gone afterwards.
+ */
 export async function filesOf(transfer) {
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.());
-  if (!entries.some((entry) => entry?.isDirectory)) return [...transfer.files];
-  const found = await Promise.all(entries.filter(Boolean).map(within));
-  return found.flat();
+  const unread = [];
+  if (!entries.some((entry) => entry?.isDirectory)) return { files: [...transfer.files], unread };
+  const found = await Promise.all(entries.filter(Boolean).map((entry) => within(entry, unread)));
+  return { files: found.flat(), unread };
 }
 
-async function within(entry) {
-  if (entry.isFile) return [await new Promise((resolve, reject) => entry.file(resolve, reject))];
-  const found = await Promise.all((await listed(entry.createReader())).map(within));
-  return found.flat().filter(({ name }) => !name.startsWith("."));
+/** What cannot be read is named in `unread`, and harms nothing else. */
+async function within(entry, unread) {
+  try {
+    if (entry.isFile) return [await new Promise((resolve, reject) => entry.file(resolve, reject))];
+    const inside = (await listed(entry.createReader())).filter(({ name }) => !name.startsWith("."));
+    return (await Promise.all(inside.map((each) => within(each, unread)))).flat();
+  } catch {
+    unread.push(entry.name);
+    return [];
+  }
 }
 
 /** A reader gives a hundred entries at a time, and none when it is done. */

@@ -9,7 +9,11 @@ export class Explanation {
 
   constructor(picture, parts, bars) {
     Object.assign(this, { picture, parts, bars });
-    parts["hide-overlay"].addEventListener("click", () => this.hide());
+    parts["hide-overlay"].addEventListener("click", () => {
+      const label = this.#shown;
+      this.hide();
+      bars.focus(label); // the button that hides it is hidden with it
+    });
   }
 
   /** Shows the map for a label; shown already, it goes. */
@@ -41,12 +45,12 @@ export class Explanation {
 
   /** Asked for once for each label. */
   async #explained(label) {
-    const { picture } = this;
-    if (!picture.explanations.has(label)) {
-      const request = { method: "POST", body: picture.file, headers: { "Content-Type": "application/octet-stream" }, query: { label } };
-      picture.explanations.set(label, await ask("explain", request));
+    const { file, signal, explanations } = this.picture;
+    if (!explanations.has(label)) {
+      const request = { method: "POST", body: file, headers: { "Content-Type": "application/octet-stream" }, query: { label }, signal };
+      explanations.set(label, await ask("explain", request));
     }
-    return picture.explanations.get(label);
+    return explanations.get(label);
   }
 
   #show(label, { overlay, probability }) {

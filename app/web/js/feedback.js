@@ -8,7 +8,11 @@ import { ask } from "./service.js";
 export async function askWhetherRight(place, picture) {
   if (!(await isTaken())) return;
   const { answer } = picture;
-  const say = (...nodes) => place.replaceChildren(element("div", { className: "feedback" }, ...nodes));
+  const say = (...nodes) => {
+    const hadFocus = place.contains(document.activeElement);
+    place.replaceChildren(element("div", { className: "feedback" }, ...nodes));
+    if (hadFocus) place.querySelector("button, select").focus();
+  };
   const button = (words, act, kind = "") => {
     const made = element("button", { type: "button", className: `button compact ${kind}` }, words);
     made.addEventListener("click", act);
@@ -47,7 +51,6 @@ export async function askWhetherRight(place, picture) {
     const others = Object.keys(answer.probabilities).filter((label) => label !== answer.label);
     const select = element("select", { "aria-label": "What it is" }, ...others.map((label) => element("option", { value: label }, label)));
     say(element("p", {}, "What is it?"), select, button("Send", () => send(select.value), "primary"), button("Cancel", question, "quiet"));
-    select.focus();
   }
 
   if (picture.told) thank();

@@ -70,6 +70,7 @@ async function drawThumbnail(file, canvas) {
 }
 
 function update(picture) {
+  if (!pictures.includes(picture)) return; // it was cleared
   const button = picture.tile.firstElementChild;
   const [, label, value] = button.children;
   button.dataset.state = picture.state;
@@ -93,7 +94,12 @@ function summarize(changed) {
   document.getElementById("gallery-summary").textContent = parts.join(", ");
   const isLast = pictures.length > 1 && done + failed === pictures.length;
   if (isLast) announce(`${parts.join(", ")}.`);
-  else if (pictures.length === 1 && changed.state === "answered") announce(spoken(changed.answer));
+  else if (pictures.length === 1) announceOne(changed);
+}
+
+function announceOne({ state, answer, failure }) {
+  if (state === "answered") announce(spoken(answer));
+  if (state === "failed") announce(`${failure.title}. ${failure.detail}`);
 }
 
 function spoken({ label, probability, in_distribution: isKnown }) {

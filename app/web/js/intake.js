@@ -5,6 +5,8 @@ import { show } from "./dom.js";
 import { filesOf } from "./dropped.js";
 import { send } from "./service.js";
 
+const MOST_NAMED = 3;
+
 const problem = document.getElementById("intake-problem");
 const chooser = document.getElementById("chooser");
 const capture = document.getElementById("capture");
@@ -22,7 +24,7 @@ export function start(take) {
     });
   }
   document.getElementById("intake").addEventListener("click", ({ target }) => {
-    if (!target.closest("button")) chooser.click();
+    if (!target.closest("button, input")) chooser.click(); // the click that opens the camera comes by here, too
   });
   document.getElementById("choose").addEventListener("click", () => chooser.click());
   document.getElementById("photograph").addEventListener("click", () => photograph(capture, accept));
@@ -37,9 +39,11 @@ export function resize(size) {
   document.getElementById("intake").dataset.size = size;
 }
 
+/** Pictures can be dropped and pasted in every view, but only one of them shows what is wrong. */
 function complain(words) {
   problem.textContent = words;
   show(problem, Boolean(words));
+  if (words) location.hash = "#classify";
 }
 
 /** The whole window is the target: nobody has to aim. */
@@ -55,10 +59,16 @@ function acceptDrops(accept) {
   addEventListener("drop", async (event) => {
     event.preventDefault();
     mark(-depth);
-    const files = await filesOf(event.dataTransfer);
+    const { files, unread } = await filesOf(event.dataTransfer);
     accept(files);
-    if (!files.length) complain("That was no file. Save the picture first and drop the file, or copy the picture and paste it here.");
+    if (unread.length) complain(lost(unread));
+    else if (!files.length) complain("That was no file. Save the picture first and drop the file, or copy the picture and paste it here.");
   });
+}
+
+function lost(names) {
+  const more = names.length > MOST_NAMED ? ` and ${names.length - MOST_NAMED} more` : "";
+  return `The browser could not read ${names.slice(0, MOST_NAMED).join(", ")}${more}. See what has become of them, or who may open them.`;
 }
 
 function acceptPastes(accept) {

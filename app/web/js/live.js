@@ -24,7 +24,6 @@ let isPaused = false;
 pause.addEventListener("click", () => {
   isPaused = !isPaused;
   pause.textContent = isPaused ? "Go on" : "Pause";
-  pause.setAttribute("aria-pressed", String(isPaused));
   if (!isPaused) read();
 });
 

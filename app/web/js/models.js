@@ -2,6 +2,7 @@
 
 import * as admin from "./admin.js";
 import { comparisonOf } from "./comparison.js";
+import { connection } from "./connection.js";
 import { announce, element, show, stamp } from "./dom.js";
 import { offers } from "./offers.js";
 import { ask } from "./service.js";
@@ -26,16 +27,23 @@ let judged = []; // what people said of each version
 let drawn = "";
 
 admin.start(() => read(true));
+connection.addEventListener("ready", () => {
+  if (isShown) begin(); // what could not be asked while the service was away
+});
 
 /** Begins, and gives what ends it. */
 export function enter() {
-  admin.offer();
   isShown = true;
-  read(true);
+  begin();
   return () => {
     isShown = false;
     clearTimeout(timer);
   };
+}
+
+function begin() {
+  admin.offer();
+  read(true);
 }
 
 async function read(isForced = false) {
@@ -69,7 +77,15 @@ function again() {
 function redraw(models) {
   const focused = document.activeElement.dataset.key;
   list.replaceChildren(...models.map(model));
-  if (focused) list.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
+  if (focused) focusOn(focused);
+}
+
+/** Focuses the button with this key, or the first one of its version if that has gone. */
+function focusOn(key) {
+  const keyed = [...list.querySelectorAll("[data-key]")];
+  const version = key.slice(0, key.lastIndexOf("/") + 1);
+  const found = keyed.find(({ dataset }) => dataset.key === key) ?? keyed.find(({ dataset }) => dataset.key.startsWith(version));
+  found?.focus();
 }
 
 async function compare(name) {
@@ -129,9 +145,6 @@ function version({ name, live }, { version: number, state, reason, live: isLive,
   show(parts.reason, Boolean(reason));
   if (admin.isThere()) parts.ways.prepend(...ways(name, number, { state, isLive, live }));
   wireCard(parts, name, number);
-  [...parts.ways.children].forEach((button, index) => {
-    button.dataset.key = `${name}/${number}/${index}`;
-  });
   return root;
 }
 
@@ -144,6 +157,7 @@ function verdictOf(figures) {
 /** What may be done with a version as things stand. */
 function ways(name, number, { state, isLive, live }) {
   const path = `models/${encodeURIComponent(name)}/versions/${number}`;
+  const way = (words, does) => wayButton(words, `${name}/${number}/${words}`, does);
   const found = [];
   if (!isLive && state !== "draining" && state !== "loading") {
     const isBack = Number(number) < Number(live);
@@ -165,11 +179,13 @@ function ways(name, number, { state, isLive, live }) {
   return found;
 }
 
-function way(words, { title, words: question, act, done }) {
+function wayButton(words, key, { title, words: question, act, done }) {
   const button = element("button", { type: "button", className: "button compact" }, words);
+  button.dataset.key = key;
   button.addEventListener("click", async () => {
-    if (title && !(await confirmed(title, question, words))) return;
-    button.disabled = true;
+    if (button.ariaDisabled) return;
+    if (title && !(await confirmed(title, question, words, key))) return;
+    button.ariaDisabled = "true"; // one that is disabled would lose the focus
     button.prepend(element("span", { className: "spinner" }));
     complain("");
     try {
@@ -183,7 +199,8 @@ function way(words, { title, words: question, act, done }) {
   return button;
 }
 
-async function confirmed(title, words, action) {
+/** Asks, and gives the focus back to the button with this key, which may be drawn anew meanwhile. */
+async function confirmed(title, words, action, key) {
   const dialog = document.getElementById("confirm");
   document.getElementById("confirm-title").textContent = title;
   document.getElementById("confirm-words").textContent = words;
@@ -191,6 +208,7 @@ async function confirmed(title, words, action) {
   dialog.returnValue = "";
   dialog.showModal();
   await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
+  focusOn(key);
   return dialog.returnValue === "yes";
 }
 
@@ -201,6 +219,7 @@ function wireCard(parts, name, number) {
     parts.open.textContent = isOpen ? "Close the card" : "Card";
     show(parts.card, isOpen);
   };
+  parts.open.dataset.key = `${id}/card`;
   parts.open.setAttribute("aria-label", `Card of version ${number}`);
   if (openCards.has(id)) {
     parts.card.replaceChildren(...openCards.get(id));

@@ -3,6 +3,7 @@
 let made = 0;
 
 export class Picture extends EventTarget {
+  #gone = new AbortController();
   id = ++made;
   state = "waiting"; // then sending, and answered or failed
   waitsFor = ""; // why it is not sent yet, in words
@@ -27,6 +28,12 @@ export class Picture extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
+  /** Takes an answer; what was found out about that of another version goes with it. */
+  accept(answer, headers, roundTripMs) {
+    if (this.answer && !isSameVersion(this.answer.model, answer.model)) Object.assign(this, { explanations: new Map(), told: "" });
+    this.become({ state: "answered", answer, headers, roundTripMs });
+  }
+
   get requestId() {
     return this.headers?.get("X-Request-ID") ?? "";
   }
@@ -37,7 +44,17 @@ export class Picture extends EventTarget {
     return Object.fromEntries([...header.matchAll(/(\w+);dur=([\d.]+)/g)].map(([, stage, ms]) => [stage, Number(ms)]));
   }
 
+  /** Aborted when the picture is forgotten: ends what is under way for it. */
+  get signal() {
+    return this.#gone.signal;
+  }
+
   forget() {
     URL.revokeObjectURL(this.url);
+    this.#gone.abort();
   }
+}
+
+function isSameVersion(one, other) {
+  return ["name", "version", "weights"].every((part) => one[part] === other[part]);
 }

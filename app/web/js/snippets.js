@@ -4,6 +4,8 @@ import { announce, element, show, stamp } from "./dom.js";
 
 const LANGUAGES = { curl, Python: python, JavaScript: javascript };
 const COPIED_MS = 2000;
+const MOST_TOGETHER = 100; // pictures in one request, unless CLASSIFIER_MAX_UPLOAD_FILES says otherwise
+const PATIENCE_S = 60; // httpx gives up after 5 by itself, which a full service or many pictures may take
 
 // Both stay chosen from picture to picture.
 let language = "curl";
@@ -11,9 +13,9 @@ let isTogether = false;
 
 export function showCode(place, picture, pictures) {
   const { root, parts } = stamp("code-template");
-  const isSeveral = pictures.length > 1;
+  const isSeveral = pictures.length > 1 && pictures.length <= MOST_TOGETHER;
   const write = () => {
-    parts.text.textContent = LANGUAGES[language](isSeveral && isTogether ? batch(pictures) : single(picture));
+    parts.text.textContent = LANGUAGES[language](isSeveral && isTogether ? batch(pictures, picture) : single(picture));
     for (const tab of parts.tabs.children) {
       const isChosen = tab.textContent === language;
       tab.setAttribute("aria-selected", String(isChosen));
@@ -42,8 +44,8 @@ function single({ name, coverage }) {
   return { url: address("predict", coverage), names: [name], result: "label" };
 }
 
-function batch(pictures) {
-  return { url: address("predict/batch", pictures[0].coverage), names: pictures.map(({ name }) => name), result: "results" };
+function batch(pictures, { coverage }) {
+  return { url: address("predict/batch", coverage), names: pictures.map(({ name }) => name), result: "results" };
 }
 
 function address(path, coverage) {
@@ -92,7 +94,7 @@ function python({ url, names, result }) {
       : `[("file", open(name, "rb")) for name in ${JSON.stringify(names).replaceAll('","', '", "')}]`;
   return `import httpx
 
-answer = httpx.post(${JSON.stringify(url)}, files=${files})
+answer = httpx.post(${JSON.stringify(url)}, files=${files}, timeout=${PATIENCE_S})
 answer.raise_for_status()
 print(answer.json()["${result}"])`;
 }

@@ -1,5 +1,6 @@
 /** Numbers and names as people read them. */
 
+const MOST_DECIMALS = 9;
 const ONE_DECIMAL = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 
 /** A probability: 86.9 %, and never 0 or 100 % for what is neither. */
@@ -9,9 +10,16 @@ export function percent(share) {
   return `${ONE_DECIMAL.format(100 * share)} %`;
 }
 
-/** A number that may be negative, with two decimals. */
-export function decimal(value) {
-  return value.toFixed(2).replace("-", "\u2212");
+/** A number that may be negative. */
+export function decimal(value, decimals = 2) {
+  return value.toFixed(decimals).replace("-", "\u2212");
+}
+
+/** Two numbers with as many decimals as it takes to tell one from the other. */
+export function apart(one, other) {
+  let decimals = 2;
+  while (decimals < MOST_DECIMALS && decimal(one, decimals) === decimal(other, decimals)) decimals += 1;
+  return [decimal(one, decimals), decimal(other, decimals)];
 }
 
 export function milliseconds(value) {
