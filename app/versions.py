@@ -198,8 +198,11 @@ class Versions:
             file_seen, published, changed = await asyncio.to_thread(self._read)
         except OSError as error:
             raise DeploymentError(f"Cannot read {self._file.parent}: {error.strerror}.") from error
-        # A folder that is suddenly empty is one that is not mounted: no reason to give up what is in memory.
-        self._published = published or self._published
+        if self._published and not published:
+            # A folder that is suddenly empty is one that is not mounted: no reason to give up what is in
+            # memory or was decided.
+            return
+        self._published = published
         self.residents.forget(changed)
         if file_seen == self._file_seen:
             return

@@ -324,6 +324,23 @@ async def test_what_is_live_stays_when_the_folder_is_suddenly_gone(
     assert live(serving) == 2
 
 
+@pytest.mark.parametrize("gone", ["", MODEL], ids=["every model", "this model"])
+async def test_what_was_decided_stays_when_the_folder_is_suddenly_gone(
+    serving: Serving, repository: Repository, gone: str
+) -> None:
+    publish_named(repository)
+    decide(repository, '{"live": 1, "labels": {"stable": 1, "canary": 2}}')
+    await serving.start()
+    elsewhere = repository.root.with_name("elsewhere")
+    (repository.root / gone).rename(elsewhere)
+    await serving.follow()
+    assert (live(serving), serving.versions(MODEL).labels) == (1, {"stable": 1, "canary": 2})
+    elsewhere.rename(repository.root / gone)
+    decide(repository, "{}")
+    await serving.follow()
+    assert (live(serving), serving.versions(MODEL).labels) == (2, {})
+
+
 async def test_to_take_the_newest_version_away_is_to_go_back(
     serving: Serving, repository: Repository
 ) -> None:
