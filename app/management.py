@@ -19,6 +19,7 @@ async def promote(versions: Versions, number: int | None) -> None:
         )
     async with versions.changing():
         if number is not None:
+            _check_there(versions, number)
             await versions.residents.demand(number)
         unloaded = versions.decisions.unloaded - {number}
         await versions.decide(live=number, unloaded=unloaded, serve=True)
@@ -31,6 +32,7 @@ async def load(versions: Versions, number: int) -> None:
         ModelError: it is not there or not sound.
     """
     async with versions.changing():
+        _check_there(versions, number)
         await versions.residents.demand(number)
         decisions = versions.decisions
         loaded, unloaded = decisions.loaded | {number}, decisions.unloaded - {number}
@@ -93,9 +95,15 @@ async def serve(versions: Versions, wanted: bool) -> None:
         await versions.complain()
 
 
+def _check_there(versions: Versions, number: int) -> None:
+    known = versions.known()
+    if number not in known:
+        there = ", ".join(map(str, known)) or "none"
+        raise VersionNotFoundError(f"{versions.name} has no version {number}; there is: {there}.")
+
+
 def _check_unused(versions: Versions, number: int) -> None:
-    if number not in versions.known():
-        raise VersionNotFoundError(f"{versions.name} has no version {number}.")
+    _check_there(versions, number)
     if versions.is_live(number):
         raise ConflictError(f"{versions.name} version {number} is live; make another one live first.")
     if number == versions.shadow:

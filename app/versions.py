@@ -69,17 +69,19 @@ class Versions:
         Raises:
             NotReadyError: there is none yet, or its engine has stopped.
         """
-        if self._live is None:
+        if self._live is None or self.residents.status(self._live).state is not State.READY:
             raise NotReadyError(self.reason)
-        return self.residents.find(self._live)
+        return self.residents.ready[self._live]
 
     @property
     def reason(self) -> str:
         """Why none answers, in a sentence; empty if one does."""
+        being_loaded = f"The model {self.name} is being loaded."
         if self._live is not None:
-            return self.residents.status(self._live).reason
+            state, reason = self.residents.status(self._live)
+            return reason if reason or state is State.READY else being_loaded
         if not self._has_started:
-            return f"The model {self.name} is being loaded."
+            return being_loaded
         if not self.decisions.serve:
             return f"The model {self.name} was unloaded."
         failure = self.residents.failure()
@@ -225,12 +227,14 @@ class Versions:
             await self._choose_live()
             for number in self._wanted():
                 await self.residents.ensure(number)
-            self._point_labels()
+            await self._point_labels()
             kept = {self._live, *self._labels.values(), *self._wanted()}
         else:
             self._live, self._labels, kept = None, {}, set()
         self._has_started = True
         self.residents.retire(self.residents.ready.keys() - kept)
+        # What nobody asks for any more, and is not there either, was a number mistyped.
+        self.residents.forget(self.residents.failed - kept - {*self._candidates(), *self._published})
 
     async def _choose_live(self) -> None:
         """The first candidate that is sound; if none is, whatever answers now."""
@@ -240,6 +244,8 @@ class Versions:
                     _LOG.info("%s version %d is live.", self.name, number)
                 self._live = number
                 return
+        if self._live is not None:
+            await self.residents.ensure(self._live)
 
     def _candidates(self) -> list[int]:
         chosen = self.pinned or self.decisions.live
@@ -251,14 +257,15 @@ class Versions:
         shadow = set() if self.shadow is None else {self.shadow}
         return sorted(kept | self.decisions.loaded | {*self.decisions.labels.values()} | shadow, reverse=True)
 
-    def _point_labels(self) -> None:
+    async def _point_labels(self) -> None:
         """A label whose new version does not load keeps its old one, if that is still there."""
-        ready = self.residents.ready
-        pointing = {
-            name: number if number in ready else self._labels.get(name)
-            for name, number in self.decisions.labels.items()
-        }
-        self._labels = {name: number for name, number in pointing.items() if number in ready and number}
+        pointing = dict[str, int]()
+        for name, number in self.decisions.labels.items():
+            for sound in (number, self._labels.get(name)):
+                if sound is not None and await self.residents.ensure(sound):
+                    pointing[name] = sound
+                    break
+        self._labels = pointing
 
     async def complain(self) -> None:
         """Does nothing if a version is live, or none should be, and what was decided can be read.
