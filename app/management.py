@@ -21,8 +21,9 @@ async def promote(versions: Versions, number: int | None) -> None:
         if number is not None:
             _check_there(versions, number)
             await versions.residents.demand(number)
-        unloaded = versions.decisions.unloaded - {number}
-        await versions.decide(live=number, unloaded=unloaded, serve=True)
+        await versions.decide(
+            lambda now: now.changed(live=number, unloaded=now.unloaded - {number}, serve=True)
+        )
 
 
 async def load(versions: Versions, number: int) -> None:
@@ -34,9 +35,11 @@ async def load(versions: Versions, number: int) -> None:
     async with versions.changing():
         _check_there(versions, number)
         await versions.residents.demand(number)
-        decisions = versions.decisions
-        loaded, unloaded = decisions.loaded | {number}, decisions.unloaded - {number}
-        await versions.decide(loaded=loaded, unloaded=unloaded, serve=True)
+        await versions.decide(
+            lambda now: now.changed(
+                loaded=now.loaded | {number}, unloaded=now.unloaded - {number}, serve=True
+            )
+        )
 
 
 async def unload(versions: Versions, number: int) -> None:
@@ -48,9 +51,10 @@ async def unload(versions: Versions, number: int) -> None:
     """
     async with versions.changing():
         _check_unused(versions, number)
-        decisions = versions.decisions
-        unloaded = decisions.unloaded | ({number} & versions.kept_by_policy())
-        await versions.decide(loaded=decisions.loaded - {number}, unloaded=unloaded)
+        unwanted = {number} & versions.kept_by_policy()
+        await versions.decide(
+            lambda now: now.changed(loaded=now.loaded - {number}, unloaded=now.unloaded | unwanted)
+        )
 
 
 async def set_label(versions: Versions, label: str, number: int) -> None:
@@ -66,7 +70,7 @@ async def set_label(versions: Versions, label: str, number: int) -> None:
                 f"A label points only to what is ready, and {versions.name} version {number} is {state}. "
                 f"Load it first: POST /models/{versions.name}/versions/{number}/load"
             )
-        await versions.decide(labels={**versions.decisions.labels, label: number})
+        await versions.decide(lambda now: now.changed(labels={**now.labels, label: number}))
 
 
 async def remove_label(versions: Versions, label: str) -> None:
@@ -76,10 +80,13 @@ async def remove_label(versions: Versions, label: str) -> None:
         LabelNotFoundError: there is none of this name.
     """
     async with versions.changing():
-        labels = dict(versions.decisions.labels)
-        if labels.pop(label, None) is None:
+        if label not in versions.decisions.labels:
             raise LabelNotFoundError(f"{versions.name} has no label {label!r}.")
-        await versions.decide(labels=labels)
+        await versions.decide(
+            lambda now: now.changed(
+                labels={name: number for name, number in now.labels.items() if name != label}
+            )
+        )
 
 
 async def serve(versions: Versions, wanted: bool) -> None:
@@ -90,7 +97,7 @@ async def serve(versions: Versions, wanted: bool) -> None:
     """
     async with versions.changing():
         versions.residents.forget()
-        await versions.decide(serve=wanted)
+        await versions.decide(lambda now: now.changed(serve=wanted))
     if wanted:
         await versions.complain()
 

@@ -7,7 +7,7 @@ they hold in this process alone.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
@@ -173,17 +173,14 @@ class Versions:
             await self._look()
             yield
 
-    async def decide(self, **decisions: object) -> None:
-        """Writes decisions down, as fields of a `Deployment`, and carries them out; only while `changing`."""
-        decided = self.decisions.changed(**decisions)
-        if decided != self.decisions or self.problem:
-            self.decisions = decided
-            try:
-                await asyncio.to_thread(deployment.write, self._file, decided)
-                self.problem, self.persisted = "", True
-            except DeploymentError as error:
-                self.persisted = False
-                _LOG.warning("%s The decision holds in this process, until it ends.", error)
+    async def decide(self, change: Callable[[Deployment], Deployment]) -> None:
+        """Writes down what a change makes of the decisions, and carries it out; only while `changing`."""
+        try:
+            # In one go, which goes on to its end though nobody may wait for it any more: it holds a lock.
+            await asyncio.to_thread(self._write_down, change)
+        except DeploymentError as error:
+            self.persisted = False
+            _LOG.warning("%s The decision holds in this process, until it ends.", error)
         await self._arrange()
 
     def kept_by_policy(self) -> set[int]:
@@ -216,6 +213,26 @@ class Versions:
             self.problem = str(error)
             if self._has_started:
                 _LOG.error("%s What was decided before holds until it is put right.", error)
+
+    def _write_down(self, change: Callable[[Deployment], Deployment]) -> None:
+        """While a version was loaded, another process may have decided something too.
+
+        Raises:
+            DeploymentError: it holds, but cannot be written.
+        """
+        with deployment.locked(self._file.parent):
+            before = self._decided_by_now()
+            self.decisions = change(before)
+            if self.decisions != before or self.problem:
+                deployment.write(self._file, self.decisions)
+                self.problem, self.persisted = "", True
+
+    def _decided_by_now(self) -> Deployment:
+        with suppress(OSError, DeploymentError):
+            there = self._repository.versions(self.name)  # or else the folder is suddenly gone
+            if there and repository.fingerprint(self._file) != self._file_seen:
+                return deployment.read(self._file)
+        return self.decisions
 
     def _read(self) -> tuple[Fingerprint, list[int], list[int]]:
         published = self._repository.versions(self.name)
