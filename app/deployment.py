@@ -4,9 +4,11 @@ The settings say it for every model when the service starts; the file `serving.j
 the calls of the API, which write that file, say it for one model at any time.
 """
 
+import fcntl
+import os
 import secrets
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Self
@@ -106,6 +108,21 @@ def write(path: Path, deployment: Deployment) -> None:
                 staging.unlink(missing_ok=True)
     except OSError as error:
         raise DeploymentError(f"Cannot write {path}: {error.strerror}.") from error
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """For one process at a time with a model's folder, where the file system can do that."""
+    # The file itself is replaced, and one beside it could not be made where the folder is mounted read-only.
+    handle = None
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
 
 
 def _complaint(error: ValidationError) -> str:

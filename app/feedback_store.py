@@ -93,7 +93,7 @@ class FeedbackStore:
         """
         self._max_predictions = max_predictions
         self._max_age_s = max_age_s
-        self._versions: dict[tuple[str, int], int] = {}
+        self._versions: dict[tuple[str, int, tuple[str, ...]], int] = {}
         with _own_errors():
             self._connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)
             self._prepare()
@@ -207,9 +207,10 @@ class FeedbackStore:
         return prediction.request_id, prediction.place, prediction.at, version, probabilities
 
     def _version(self, manifest: Manifest) -> int:
-        key = manifest.name, manifest.version
+        # A number may be used again, for other classes.
+        key = manifest.name, manifest.version, manifest.class_names
         if key not in self._versions:
-            row = (*key, json.dumps(manifest.class_names))
+            row = (manifest.name, manifest.version, json.dumps(manifest.class_names))
             self._connection.execute("INSERT OR IGNORE INTO versions VALUES (NULL, ?, ?, ?)", row)
             (self._versions[key],) = self._connection.execute(
                 "SELECT id FROM versions WHERE model = ? AND number = ? AND class_names = ?", row

@@ -129,14 +129,22 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         pass  # the loop is being torn down: end in order, without an exception for the server to print
     finally:
         for task in (starting, *beside):
-            task.cancel()
-            with suppress(asyncio.CancelledError, SystemExit):
-                await task
+            await _end(task)
         await stop_grpc(app)
         decoder.close()
         await shadow.close()
         await serving.close()
         await asyncio.to_thread(opinions.close)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Whatever became of a task, what follows it is still to be cleaned up."""
+    task.cancel()
+    try:
+        with suppress(asyncio.CancelledError, SystemExit):
+            await task
+    except Exception as error:  # noqa: BLE001
+        _LOG.error("A task beside the requests had failed: %r", error, exc_info=error)
 
 
 async def stop_grpc(app: FastAPI) -> None:
@@ -156,6 +164,9 @@ async def _start(app: FastAPI) -> None:
     except ServiceError as error:
         _LOG.critical("%s", error)
         _LOG.debug("This is where it came from:", exc_info=error)
+        raise SystemExit(CANNOT_START) from error
+    except Exception as error:
+        _LOG.critical("The start failed: %r", error, exc_info=error)
         raise SystemExit(CANNOT_START) from error
     app.state.serving.watch()
 

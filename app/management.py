@@ -19,9 +19,11 @@ async def promote(versions: Versions, number: int | None) -> None:
         )
     async with versions.changing():
         if number is not None:
+            _check_there(versions, number)
             await versions.residents.demand(number)
-        unloaded = versions.decisions.unloaded - {number}
-        await versions.decide(live=number, unloaded=unloaded, serve=True)
+        await versions.decide(
+            lambda now: now.changed(live=number, unloaded=now.unloaded - {number}, serve=True)
+        )
 
 
 async def load(versions: Versions, number: int) -> None:
@@ -31,10 +33,13 @@ async def load(versions: Versions, number: int) -> None:
         ModelError: it is not there or not sound.
     """
     async with versions.changing():
+        _check_there(versions, number)
         await versions.residents.demand(number)
-        decisions = versions.decisions
-        loaded, unloaded = decisions.loaded | {number}, decisions.unloaded - {number}
-        await versions.decide(loaded=loaded, unloaded=unloaded, serve=True)
+        await versions.decide(
+            lambda now: now.changed(
+                loaded=now.loaded | {number}, unloaded=now.unloaded - {number}, serve=True
+            )
+        )
 
 
 async def unload(versions: Versions, number: int) -> None:
@@ -46,9 +51,10 @@ async def unload(versions: Versions, number: int) -> None:
     """
     async with versions.changing():
         _check_unused(versions, number)
-        decisions = versions.decisions
-        unloaded = decisions.unloaded | ({number} & versions.kept_by_policy())
-        await versions.decide(loaded=decisions.loaded - {number}, unloaded=unloaded)
+        unwanted = {number} & versions.kept_by_policy()
+        await versions.decide(
+            lambda now: now.changed(loaded=now.loaded - {number}, unloaded=now.unloaded | unwanted)
+        )
 
 
 async def set_label(versions: Versions, label: str, number: int) -> None:
@@ -64,7 +70,7 @@ async def set_label(versions: Versions, label: str, number: int) -> None:
                 f"A label points only to what is ready, and {versions.name} version {number} is {state}. "
                 f"Load it first: POST /models/{versions.name}/versions/{number}/load"
             )
-        await versions.decide(labels={**versions.decisions.labels, label: number})
+        await versions.decide(lambda now: now.changed(labels={**now.labels, label: number}))
 
 
 async def remove_label(versions: Versions, label: str) -> None:
@@ -74,10 +80,13 @@ async def remove_label(versions: Versions, label: str) -> None:
         LabelNotFoundError: there is none of this name.
     """
     async with versions.changing():
-        labels = dict(versions.decisions.labels)
-        if labels.pop(label, None) is None:
+        if label not in versions.decisions.labels:
             raise LabelNotFoundError(f"{versions.name} has no label {label!r}.")
-        await versions.decide(labels=labels)
+        await versions.decide(
+            lambda now: now.changed(
+                labels={name: number for name, number in now.labels.items() if name != label}
+            )
+        )
 
 
 async def serve(versions: Versions, wanted: bool) -> None:
@@ -88,14 +97,20 @@ async def serve(versions: Versions, wanted: bool) -> None:
     """
     async with versions.changing():
         versions.residents.forget()
-        await versions.decide(serve=wanted)
+        await versions.decide(lambda now: now.changed(serve=wanted))
     if wanted:
         await versions.complain()
 
 
+def _check_there(versions: Versions, number: int) -> None:
+    known = versions.known()
+    if number not in known:
+        there = ", ".join(map(str, known)) or "none"
+        raise VersionNotFoundError(f"{versions.name} has no version {number}; there is: {there}.")
+
+
 def _check_unused(versions: Versions, number: int) -> None:
-    if number not in versions.known():
-        raise VersionNotFoundError(f"{versions.name} has no version {number}.")
+    _check_there(versions, number)
     if versions.is_live(number):
         raise ConflictError(f"{versions.name} version {number} is live; make another one live first.")
     if number == versions.shadow:

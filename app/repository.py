@@ -90,7 +90,7 @@ class Repository:
         """Models with at least one version, sorted."""
         if not self.root.is_dir():
             return []
-        return sorted(child.name for child in self.root.iterdir() if self.versions(child.name))
+        return sorted(child.name for child in self.root.iterdir() if self._is_model(child.name))
 
     def versions(self, name: str) -> list[int]:
         """Numbers of the published versions of a model, ascending; none for a model that is not there."""
@@ -161,6 +161,12 @@ class Repository:
             shutil.rmtree(staging, ignore_errors=True)
             if not any(folder.iterdir()):
                 folder.rmdir()
+
+    def _is_model(self, name: str) -> bool:
+        # Folders that belong to somebody else, such as lost+found, may not be readable.
+        with suppress(OSError):
+            return _NAME.fullmatch(name) is not None and bool(self.versions(name))
+        return False
 
     def _numbers(self, name: str) -> list[int]:
         folder = self.root / name

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Set
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from app import repository
@@ -23,14 +23,6 @@ class Status(NamedTuple):
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """Why a version is not in memory, and its files then: while they stay, trying again is no use."""
-
-    error: ServiceError
-    files: Fingerprint
-
-
 class Residents:
     """Belongs to one event loop."""
 
@@ -38,7 +30,9 @@ class Residents:
         self._name = name
         self._loader = loader
         self._ready: dict[int, Model] = {}
-        self._failures: dict[int, _Failure] = {}
+        self._failures: dict[int, ServiceError] = {}
+        # As they were when they were last tried: while they stay, trying again is no use.
+        self._files: dict[int, Fingerprint] = {}
         self._draining: dict[asyncio.Task[None], int] = {}
         self._loading: int | None = None
         self._untold: list[tuple[int, ServiceError]] = []
@@ -47,6 +41,11 @@ class Residents:
     def ready(self) -> Mapping[int, Model]:
         """By number; an engine that has stopped since is still among them."""
         return self._ready
+
+    @property
+    def failed(self) -> Set[int]:
+        """Those that could not be loaded; what was loaded before from other files may be ready."""
+        return self._failures.keys()
 
     @property
     def stopped(self) -> list[int]:
@@ -61,7 +60,7 @@ class Residents:
         if number == self._loading:
             return Status(State.LOADING)
         if number in self._failures:
-            return Status(State.FAILED, str(self._failures[number].error))
+            return Status(State.FAILED, str(self._failures[number]))
         return Status(State.DRAINING if number in self._draining.values() else State.AVAILABLE)
 
     def known(self, published: Iterable[int]) -> dict[int, Status]:
@@ -92,28 +91,18 @@ class Residents:
         Raises:
             ModelError: it is not there or not sound.
         """
-        self._failures.pop(number, None)
+        self.forget([number] if number in self._failures else [])
         if not await self.ensure(number):
-            raise self._failures[number].error
+            raise self._failures[number]
 
     async def ensure(self, number: int) -> bool:
-        """Whether a version is ready, now that it was loaded unless it failed before with the same files."""
-        if self.status(number).state is State.READY:
-            return True
-        if number in self._failures:
-            return False
-        self.retire([number])
-        files = await asyncio.to_thread(self._fingerprint, number)
-        self._loading = number
-        try:
-            self._ready[number] = await self._loader.load(self._name, number)
-        except ServiceError as error:
-            self._untold.append((number, error))
-            self._failures[number] = _Failure(error, files)
-            return False
-        finally:
-            self._loading = None
-        return True
+        """Whether a version is ready, now that it was loaded unless it failed before with the same files.
+
+        One that is ready and has other files by now goes on answering with the old ones if they fail.
+        """
+        if not self._is_settled(number):
+            await self._load(number)
+        return self.status(number).state is State.READY
 
     def retire(self, numbers: Iterable[int]) -> None:
         """Takes versions out; each is closed when its last request is answered, which nobody waits for."""
@@ -121,17 +110,21 @@ class Residents:
             if model := self._ready.pop(number, None):
                 closing = asyncio.create_task(model.close())
                 self._draining[closing] = number
+                if number not in self._failures:
+                    self._files.pop(number, None)
                 closing.add_done_callback(self._closed)
 
     def forget(self, numbers: Iterable[int] | None = None) -> None:
-        """Lets these versions, all by default, be tried again if they have failed."""
+        """Lets these versions, all that have failed by default, be tried again."""
         for number in list(self._failures if numbers is None else numbers):
             self._failures.pop(number, None)
+            self._files.pop(number, None)
 
     def changed(self) -> list[int]:
-        """Versions that failed and whose files are others now. Reads the disk: not for the event loop."""
-        failures = list(self._failures.items())
-        return [number for number, failure in failures if self._fingerprint(number) != failure.files]
+        """Versions that have other files than when tried. Reads the disk: not for the event loop."""
+        found = [(number, tried, self._fingerprint(number)) for number, tried in list(self._files.items())]
+        # Where no file is left, there is nothing to take the place of what is in memory.
+        return [number for number, tried, now in found if now != tried and (now or number not in self._ready)]
 
     def tell(self, but: ServiceError | None = None) -> None:
         """Logs what failed since this was last asked for, but not what somebody else will tell."""
@@ -142,15 +135,42 @@ class Residents:
 
     def failure(self) -> ServiceError | None:
         """Why the newest of those that failed did."""
-        return self._failures[max(self._failures)].error if self._failures else None
+        return self._failures[max(self._failures)] if self._failures else None
 
     async def close(self) -> None:
         """Takes all out and waits until they are closed."""
         self.retire(self._ready)
         await asyncio.gather(*self._draining, return_exceptions=True)
 
+    def _is_settled(self, number: int) -> bool:
+        if number in self._ready:
+            return self._ready[number].alive and number in self._files
+        return number in self._failures
+
+    async def _load(self, number: int) -> None:
+        self._loading = number  # first, since what is neither in memory nor on its way counts as not there
+        files: Fingerprint = ()
+        try:
+            if number in self.stopped:
+                self.retire([number])
+            files = await asyncio.to_thread(self._fingerprint, number)
+            model = await self._loader.load(self._name, number)
+        except ServiceError as error:
+            self._untold.append((number, error))
+            self._failures[number] = error
+        else:
+            self._failures.pop(number, None)
+            self.retire([number])
+            self._ready[number] = model
+        finally:
+            self._loading = None
+        self._files[number] = files
+
     def _fingerprint(self, number: int) -> Fingerprint:
-        return repository.fingerprint(self._loader.repository.folder(self._name, number))
+        """Empty too if it cannot be read: why that is so, loading it will say."""
+        with suppress(OSError):
+            return repository.fingerprint(self._loader.repository.folder(self._name, number))
+        return ()
 
     def _closed(self, closing: asyncio.Task[None]) -> None:
         number = self._draining.pop(closing)

@@ -37,6 +37,9 @@ class Revival:
             await self._versions.follow()
         except ServiceError as error:
             _LOG.error("%s", error)
+        except Exception as error:  # noqa: BLE001
+            # Whoever looks after all engines must not end by the one that cannot be helped now.
+            _LOG.error("Cannot start %s again: %r", self._versions.name, error, exc_info=error)
 
     @property
     def _pause_s(self) -> float:

@@ -7,7 +7,7 @@ they hold in this process alone.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
@@ -69,17 +69,19 @@ class Versions:
         Raises:
             NotReadyError: there is none yet, or its engine has stopped.
         """
-        if self._live is None:
+        if self._live is None or self.residents.status(self._live).state is not State.READY:
             raise NotReadyError(self.reason)
-        return self.residents.find(self._live)
+        return self.residents.ready[self._live]
 
     @property
     def reason(self) -> str:
         """Why none answers, in a sentence; empty if one does."""
+        being_loaded = f"The model {self.name} is being loaded."
         if self._live is not None:
-            return self.residents.status(self._live).reason
+            state, reason = self.residents.status(self._live)
+            return reason if reason or state is State.READY else being_loaded
         if not self._has_started:
-            return f"The model {self.name} is being loaded."
+            return being_loaded
         if not self.decisions.serve:
             return f"The model {self.name} was unloaded."
         failure = self.residents.failure()
@@ -171,17 +173,14 @@ class Versions:
             await self._look()
             yield
 
-    async def decide(self, **decisions: object) -> None:
-        """Writes decisions down, as fields of a `Deployment`, and carries them out; only while `changing`."""
-        decided = self.decisions.changed(**decisions)
-        if decided != self.decisions or self.problem:
-            self.decisions = decided
-            try:
-                await asyncio.to_thread(deployment.write, self._file, decided)
-                self.problem, self.persisted = "", True
-            except DeploymentError as error:
-                self.persisted = False
-                _LOG.warning("%s The decision holds in this process, until it ends.", error)
+    async def decide(self, change: Callable[[Deployment], Deployment]) -> None:
+        """Writes down what a change makes of the decisions, and carries it out; only while `changing`."""
+        try:
+            # In one go, which goes on to its end though nobody may wait for it any more: it holds a lock.
+            await asyncio.to_thread(self._write_down, change)
+        except DeploymentError as error:
+            self.persisted = False
+            _LOG.warning("%s The decision holds in this process, until it ends.", error)
         await self._arrange()
 
     def kept_by_policy(self) -> set[int]:
@@ -198,8 +197,11 @@ class Versions:
             file_seen, published, changed = await asyncio.to_thread(self._read)
         except OSError as error:
             raise DeploymentError(f"Cannot read {self._file.parent}: {error.strerror}.") from error
-        # A folder that is suddenly empty is one that is not mounted: no reason to give up what is in memory.
-        self._published = published or self._published
+        if self._published and not published:
+            # A folder that is suddenly empty is one that is not mounted: no reason to give up what is in
+            # memory or was decided.
+            return
+        self._published = published
         self.residents.forget(changed)
         if file_seen == self._file_seen:
             return
@@ -212,6 +214,26 @@ class Versions:
             if self._has_started:
                 _LOG.error("%s What was decided before holds until it is put right.", error)
 
+    def _write_down(self, change: Callable[[Deployment], Deployment]) -> None:
+        """While a version was loaded, another process may have decided something too.
+
+        Raises:
+            DeploymentError: it holds, but cannot be written.
+        """
+        with deployment.locked(self._file.parent):
+            before = self._decided_by_now()
+            self.decisions = change(before)
+            if self.decisions != before or self.problem:
+                deployment.write(self._file, self.decisions)
+                self.problem, self.persisted = "", True
+
+    def _decided_by_now(self) -> Deployment:
+        with suppress(OSError, DeploymentError):
+            there = self._repository.versions(self.name)  # or else the folder is suddenly gone
+            if there and repository.fingerprint(self._file) != self._file_seen:
+                return deployment.read(self._file)
+        return self.decisions
+
     def _read(self) -> tuple[Fingerprint, list[int], list[int]]:
         published = self._repository.versions(self.name)
         return repository.fingerprint(self._file), published, self.residents.changed()
@@ -222,12 +244,14 @@ class Versions:
             await self._choose_live()
             for number in self._wanted():
                 await self.residents.ensure(number)
-            self._point_labels()
+            await self._point_labels()
             kept = {self._live, *self._labels.values(), *self._wanted()}
         else:
             self._live, self._labels, kept = None, {}, set()
         self._has_started = True
         self.residents.retire(self.residents.ready.keys() - kept)
+        # What nobody asks for any more, and is not there either, was a number mistyped.
+        self.residents.forget(self.residents.failed - kept - {*self._candidates(), *self._published})
 
     async def _choose_live(self) -> None:
         """The first candidate that is sound; if none is, whatever answers now."""
@@ -237,6 +261,8 @@ class Versions:
                     _LOG.info("%s version %d is live.", self.name, number)
                 self._live = number
                 return
+        if self._live is not None:
+            await self.residents.ensure(self._live)
 
     def _candidates(self) -> list[int]:
         chosen = self.pinned or self.decisions.live
@@ -248,14 +274,15 @@ class Versions:
         shadow = set() if self.shadow is None else {self.shadow}
         return sorted(kept | self.decisions.loaded | {*self.decisions.labels.values()} | shadow, reverse=True)
 
-    def _point_labels(self) -> None:
+    async def _point_labels(self) -> None:
         """A label whose new version does not load keeps its old one, if that is still there."""
-        ready = self.residents.ready
-        pointing = {
-            name: number if number in ready else self._labels.get(name)
-            for name, number in self.decisions.labels.items()
-        }
-        self._labels = {name: number for name, number in pointing.items() if number in ready and number}
+        pointing = dict[str, int]()
+        for name, number in self.decisions.labels.items():
+            for sound in (number, self._labels.get(name)):
+                if sound is not None and await self.residents.ensure(sound):
+                    pointing[name] = sound
+                    break
+        self._labels = pointing
 
     async def complain(self) -> None:
         """Does nothing if a version is live, or none should be, and what was decided can be read.

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -58,6 +59,20 @@ def test_a_folder_that_takes_nothing_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DeploymentError, match="Not a directory"):
         deployment.write(tmp_path / "file" / deployment.FILE_NAME, Deployment())
+
+
+def test_of_changes_that_are_made_at_the_same_time_none_is_lost(tmp_path: Path) -> None:
+    path = tmp_path / deployment.FILE_NAME
+
+    def decide(worker: int) -> None:
+        for turn in range(10):
+            with deployment.locked(tmp_path):
+                now = deployment.read(path)
+                deployment.write(path, now.changed(labels={**now.labels, f"{worker}-{turn}": 1}))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(decide, range(4)))
+    assert len(deployment.read(path).labels) == 40
 
 
 @pytest.mark.parametrize(

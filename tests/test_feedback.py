@@ -19,7 +19,7 @@ from conftest import Encode, free_port, serve
 from fakes import MODEL, FakeEngine, publish_fake
 from test_service import environment
 
-from app.errors import FeedbackStoreError, UnknownPredictionError
+from app.errors import FeedbackStoreError, UnknownLabelError, UnknownPredictionError
 from app.feedback_store import FeedbackStore, Prediction
 from app.manifest import Manifest
 from app.repository import Repository
@@ -210,6 +210,18 @@ def test_an_id_that_is_used_again_means_the_newest_answer(tmp_path: Path, versio
         again = Prediction("a", 0, 1000.0, version_manifest, np.array([0.1, 0.1, 0.8], dtype=np.float32))
         store.remember([prediction(version_manifest, "a"), again])
         assert store.label("a", 0, "red", now=1000).answer == "blue"
+
+
+def test_a_version_whose_number_is_used_again_keeps_its_own_classes(
+    tmp_path: Path, version_manifest: Manifest
+) -> None:
+    other = version_manifest.model_copy(update={"class_names": ("cat", "dog", "frog")})
+    with closing(FeedbackStore(tmp_path / "file", max_predictions=9, max_age_s=100)) as store:
+        store.remember([prediction(version_manifest, "a"), prediction(other, "b")])
+        assert store.label("a", 0, "red", now=1000).answer == "red"
+        assert store.label("b", 0, "dog", now=1000).answer == "cat"
+        with pytest.raises(UnknownLabelError):
+            store.label("b", 0, "red", now=1000)
 
 
 def test_the_brier_score_is_the_squared_distance_from_the_truth(

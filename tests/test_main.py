@@ -3,11 +3,17 @@ from typing import Any
 
 import httpx2 as httpx
 import pytest
+from asgi import until
+from fakes import FakeEngine
 
 from app import main
 from app.api import problems
 from app.errors import CANNOT_START, SettingsError
+from app.feedback import Feedback
 from app.main import create_app
+from app.metrics import Metrics
+from app.model import State
+from app.settings import Settings
 
 
 def test_the_first_page_leads_on(client: httpx.Client) -> None:
@@ -90,6 +96,42 @@ def test_settings_that_cannot_be_used_stop_the_start_in_words(
         main.__getattr__("app")
     assert stopped.value.code == CANNOT_START
     assert "CLASSIFIER_PORT cannot be 'many'" in capsys.readouterr().err
+
+
+class FailingFeedback(Feedback):
+    def start(self) -> None:
+        raise PermissionError(13, "Permission denied")
+
+
+@pytest.mark.anyio
+async def test_a_start_that_fails_in_a_way_nobody_thought_of_ends_the_process_and_is_told(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = create_app(settings, lambda *_: FakeEngine())
+    app.state.feedback = FailingFeedback.configured(settings, app.state.metrics)
+    with pytest.raises(SystemExit) as ended:
+        await main._start(app)
+    assert ended.value.code == CANNOT_START
+    assert [record.levelname for record in caplog.records] == ["CRITICAL"]
+    assert "Permission denied" in caplog.text
+
+
+class FailingMetrics(Metrics):
+    def tell_others(self) -> bool:
+        raise OSError(28, "No space left on device")
+
+
+@pytest.mark.anyio
+async def test_a_task_that_fails_beside_the_requests_leaves_nothing_open_at_the_end(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = FakeEngine()
+    app = create_app(settings, lambda *_: engine)
+    app.state.metrics = FailingMetrics()
+    async with app.router.lifespan_context(app):
+        await until(lambda: app.state.serving.state is State.READY)
+    assert engine.closed
+    assert "No space left on device" in caplog.text
 
 
 def test_the_module_has_nothing_else_to_give() -> None:

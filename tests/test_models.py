@@ -252,8 +252,11 @@ async def test_where_nothing_can_be_written_a_decision_holds_and_says_that_it_wi
         (repository.root / MODEL / "serving.json/in the way").touch()
         model = (await client.put(f"/models/{MODEL}/live", json={"version": 1})).json()
         assert (model["live"], model["persisted"]) == ("1", False)
+        model = (await client.put(f"/models/{MODEL}/labels/stable", json={"version": 1})).json()
+        assert (model["live"], model["labels"], model["persisted"]) == ("1", {"stable": "1"}, False)
         await app.state.serving.follow()
-        assert (await listed(client))["live"] == "1"
+        model = await listed(client)
+        assert (model["live"], model["labels"]) == ("1", {"stable": "1"})
 
 
 async def test_the_document_of_a_managed_service_describes_what_it_does(settings: Settings) -> None:

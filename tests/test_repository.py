@@ -118,6 +118,24 @@ def test_what_is_not_a_version_is_ignored(repository: Repository) -> None:
     assert repository.names() == [MODEL]
 
 
+class PrivateRepository(Repository):
+    """One folder in it cannot be read."""
+
+    def versions(self, name: str) -> list[int]:
+        if name == "private":
+            raise PermissionError(13, "Permission denied")
+        return super().versions(name)
+
+
+def test_a_folder_that_is_no_model_or_cannot_be_read_hides_no_other(repository: Repository) -> None:
+    for name in ("lost+found", "private"):
+        (repository.root / name / "1").mkdir(parents=True)
+        (repository.root / name / "1/manifest.json").touch()
+    assert PrivateRepository(repository.root).names() == [MODEL]
+    with pytest.raises(ModelNotFoundError, match="holds colours"):
+        PrivateRepository(repository.root).open("nope")
+
+
 Damage = Callable[[Path], object]
 
 

@@ -7,18 +7,23 @@ from contextlib import suppress
 import numpy as np
 import pytest
 from asgi import until
-from fakes import MODEL, FakeEngine
+from fakes import MODEL, FakeEngine, publish_fake
 from numpy.typing import NDArray
 from test_serving import RED, Engines
 
 from app import main, revival
+from app.deployment import Policy
 from app.engines import Prediction
 from app.errors import CANNOT_GO_ON, EngineError, NotReadyError
+from app.loading import Loader
+from app.metrics import Metrics
 from app.model import State
+from app.repository import Repository
 from app.revival import Revival
 from app.serving import Serving
 from app.settings import Settings
 from app.stall import StallWatch
+from app.versions import Versions
 
 pytestmark = [
     pytest.mark.anyio,
@@ -108,6 +113,62 @@ async def test_one_that_stops_over_and_over_is_started_ever_more_rarely(
         await doctor.look()
         assert (serving.state, doctor.deaths) == (State.READY, deaths)
     assert len(made.made) == 4
+
+
+async def test_until_it_answers_again_callers_are_told_to_wait(serving: Serving, made: Engines) -> None:
+    versions = serving.versions(MODEL)
+    await kill(serving)
+    made.gate.clear()
+    following = asyncio.create_task(serving.follow())
+    while (state := versions.known()[1].state) is not State.LOADING:
+        assert state is State.FAILED
+        await asyncio.sleep(0)
+    with pytest.raises(NotReadyError):
+        versions.live.held()
+    made.make = UnstartableEngine
+    made.gate.set()
+    await following
+    versions.residents.forget()
+    with pytest.raises(NotReadyError):
+        versions.live.held()
+
+
+class UnreadableVersions(Versions):
+    async def follow(self) -> None:
+        raise OSError(5, "Input/output error")
+
+
+async def test_whatever_goes_wrong_with_one_model_the_watch_goes_on(
+    settings: Settings, made: Engines, caplog: pytest.LogCaptureFixture
+) -> None:
+    versions = UnreadableVersions(MODEL, Loader(settings, made, Metrics()), Policy.parse("latest"))
+    await versions.start()
+    with pytest.raises(EngineError):
+        await versions.live.predict(RED)
+    await Revival(versions).look()
+    assert "Input/output error" in caplog.text
+    await versions.close()
+
+
+@pytest.mark.parametrize("decided", ['{"live": 9}', '{"live": 2, "labels": {"stable": 9}}'])
+async def test_it_is_started_again_although_another_was_decided_on_that_is_not_sound(
+    serving: Serving, repository: Repository, decided: str
+) -> None:
+    publish_fake(repository)
+    file = repository.root / MODEL / "serving.json"
+    file.write_text('{"live": 2, "labels": {"stable": 1}}')
+    await serving.follow()
+    file.write_text(decided)
+    await serving.follow()
+    answering = [serving.live, serving.find(MODEL, label="stable")] if "labels" in decided else [serving.live]
+    for model in answering:
+        with pytest.raises(EngineError):
+            await model.predict(RED)
+    await serving.follow()
+    assert serving.state is State.READY
+    assert serving.live.manifest.version == 2
+    if "labels" in decided:
+        assert serving.find(MODEL, label="stable").manifest.version == 1
 
 
 async def hung(serving: Serving, made: Engines) -> asyncio.Task[object]:

@@ -10,7 +10,8 @@ from asgi import until
 from fakes import CARD, MODEL, FakeEngine, publish_fake
 from numpy.typing import NDArray
 
-from app import management
+from app import deployment, management
+from app.deployment import Deployment
 from app.engines import Prediction
 from app.errors import (
     DamagedVersionError,
@@ -195,6 +196,32 @@ async def test_a_version_that_is_not_sound_leaves_the_old_one_serving(
     assert serving.state is State.READY
     assert serving.live.manifest.version == 1
     assert (await serving.live.predict(RED)).prediction.probabilities.argmax() == 0
+
+
+async def test_what_several_processes_decide_at_the_same_time_is_all_written_down(
+    serving: Serving, settings: Settings, repository: Repository, made: Engines
+) -> None:
+    publish_fake(repository)
+    others = [Serving(settings, lambda *_: FakeEngine()) for _ in range(4)]
+    for each in (serving, *others):
+        await each.start()
+    made.gate.clear()
+    loading = asyncio.create_task(management.load(serving.versions(MODEL), 1))
+    await until(lambda: serving.versions(MODEL).known()[1].state is State.LOADING)
+    labels = {f"label-{place}": 2 for place in range(len(others))}
+    await asyncio.gather(
+        *(
+            management.set_label(each.versions(MODEL), label, 2)
+            for each, label in zip(others, labels, strict=True)
+        )
+    )
+    made.gate.set()
+    await loading
+    decided = deployment.read(repository.root / MODEL / deployment.FILE_NAME)
+    assert decided == Deployment(labels=labels, loaded=frozenset({1}))
+    assert serving.versions(MODEL).labels == labels
+    for each in others:
+        await each.close()
 
 
 async def test_an_engine_that_is_not_taken_is_given_back(serving: Serving, made: Engines) -> None:

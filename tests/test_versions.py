@@ -311,6 +311,52 @@ async def test_a_version_is_tried_again_when_its_files_have_changed(
     assert states(serving) == {1: "available", 2: "ready"}
 
 
+async def test_a_number_that_is_used_again_means_the_new_files_once_they_are_sound(
+    serving: Serving, repository: Repository, engines: Engines
+) -> None:
+    publish_named(repository)
+    decide(repository, '{"labels": {"stable": 1}}')
+    await serving.start()
+    before = {number: serving.find(MODEL, number) for number in (1, 2)}
+    shutil.rmtree(repository.root / MODEL / "2")
+    publish_fake(repository)
+    await serving.follow()
+    assert (serving.live, states(serving)) == (before[2], {1: "ready", 2: "ready"})
+    shutil.rmtree(repository.root / MODEL / "2")
+    publish_named(repository, lambda folder: (folder / "weights.bin").write_bytes(b"others"))
+    for _ in range(3):
+        await serving.follow()
+    assert serving.live.manifest.files["weights.bin"].bytes == len(b"others")
+    assert serving.find(MODEL, 1) is before[1]
+    assert engines.asked == [2, 1, 2, 2]
+
+
+async def test_a_version_whose_files_are_gone_answers_as_long_as_it_is_wanted(
+    serving: Serving, repository: Repository, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish_named(repository)
+    decide(repository, '{"live": 2}')
+    await serving.start()
+    shutil.rmtree(repository.root / MODEL / "2")
+    await serving.follow()
+    assert (live(serving), caplog.messages) == (2, [])
+
+
+async def test_a_number_that_was_mistyped_is_forgotten(serving: Serving, repository: Repository) -> None:
+    await serving.start()
+    for call in (management.load, management.promote):
+        with pytest.raises(VersionNotFoundError, match=r"no version 99.*there is: 1"):
+            await call(serving.versions(MODEL), 99)
+    assert states(serving) == {1: "ready"}
+    too_long = 10**300  # for the name of a folder
+    decide(repository, json.dumps({"live": 99, "loaded": [too_long]}))
+    await serving.follow()
+    assert states(serving) == {1: "ready", 99: "failed", too_long: "failed"}
+    decide(repository, "{}")
+    await serving.follow()
+    assert states(serving) == {1: "ready"}
+
+
 async def test_what_is_live_stays_when_the_folder_is_suddenly_gone(
     serving: Serving, repository: Repository
 ) -> None:
@@ -322,6 +368,23 @@ async def test_what_is_live_stays_when_the_folder_is_suddenly_gone(
     publish_named(repository)
     await serving.follow()
     assert live(serving) == 2
+
+
+@pytest.mark.parametrize("gone", ["", MODEL], ids=["every model", "this model"])
+async def test_what_was_decided_stays_when_the_folder_is_suddenly_gone(
+    serving: Serving, repository: Repository, gone: str
+) -> None:
+    publish_named(repository)
+    decide(repository, '{"live": 1, "labels": {"stable": 1, "canary": 2}}')
+    await serving.start()
+    elsewhere = repository.root.with_name("elsewhere")
+    (repository.root / gone).rename(elsewhere)
+    await serving.follow()
+    assert (live(serving), serving.versions(MODEL).labels) == (1, {"stable": 1, "canary": 2})
+    elsewhere.rename(repository.root / gone)
+    decide(repository, "{}")
+    await serving.follow()
+    assert (live(serving), serving.versions(MODEL).labels) == (2, {})
 
 
 async def test_to_take_the_newest_version_away_is_to_go_back(
