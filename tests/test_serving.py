@@ -221,6 +221,24 @@ async def test_a_swap_lets_the_old_version_finish_what_it_has(
     assert [engine.closed for engine in made.made] == [True, False]
 
 
+async def test_a_version_that_is_held_for_very_long_is_closed_all_the_same(
+    serving: Serving,
+    made: Engines,
+    repository: Repository,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("app.model.LATE_S", 0.01)
+    await serving.start()
+    publish_fake(repository)
+    with serving.live.held() as older:
+        await serving.follow()
+        await until(lambda: "colours version 1 is still at work" in caplog.text)
+        assert (await older.predict(RED)).prediction.probabilities.argmax() == 0
+    await until(lambda: made.made[0].closed)
+    assert not older.alive
+
+
 async def test_swaps_under_load_lose_nothing(serving: Serving, repository: Repository, made: Engines) -> None:
     await serving.start()
     answered = 0
@@ -278,6 +296,22 @@ async def test_closing_gives_the_engine_back(serving: Serving, made: Engines) ->
     assert made.made[0].closed
     with pytest.raises(NotReadyError, match="shutting down"):
         serving.live.held()
+
+
+async def test_an_engine_that_hangs_does_not_keep_the_service_from_its_end(
+    settings: Settings, made: Engines, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("app.serving.CLOSE_TIMEOUT_S", 0.1)
+    serving = Serving(settings, made)
+    await serving.start()
+    made.made[0].gate.clear()
+    waiting = asyncio.create_task(serving.live.predict(RED))
+    await until(lambda: serving.live.batch is not None)
+    async with asyncio.timeout(10):
+        await serving.close()
+    assert "colours version 1 is still at work; it is left behind." in caplog.text
+    made.made[0].gate.set()
+    await waiting
 
 
 async def test_an_engine_that_answers_wrongly_is_given_up_for_the_next_and_that_is_told(
