@@ -188,10 +188,11 @@ class Serving:
             self._watching.cancel()
             with suppress(asyncio.CancelledError):
                 await self._watching
-        self._loader.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await asyncio.gather(*(versions.close() for versions in self._models.values()))
+                await asyncio.gather(
+                    self._loader.close(), *(versions.close() for versions in self._models.values())
+                )
 
     def _in_memory(self) -> Iterator[Model]:
         return chain.from_iterable(versions.residents.ready.values() for versions in self._models.values())

@@ -147,6 +147,9 @@ class Settings(BaseSettings):
     engine_stall_s: Annotated[
         PositiveFloat, Field(description="time at one batch after which an engine counts as hung")
     ] = 30.0
+    load_timeout_s: Annotated[
+        PositiveFloat, Field(description="time for a version to be loaded, proven and warm")
+    ] = 300.0
     drain_s: Annotated[float, Field(ge=0, description="time that requests are still taken after SIGTERM")] = (
         5.0
     )
