@@ -127,6 +127,9 @@ class Settings(BaseSettings):
     max_requests_in_flight: Annotated[
         PositiveInt, Field(description="requests to classify that are received or answered at once")
     ] = 512
+    received_bytes: Annotated[
+        PositiveInt, Field(description="bytes of bodies that are received or answered at once")
+    ] = 1024 * 1024 * 1024
     queue_explanations: Annotated[
         PositiveInt, Field(description="explanations that are worked on or wait")
     ] = 16
