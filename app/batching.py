@@ -27,6 +27,7 @@ _Outcome = tuple[Job, Result | Exception]
 _SMOOTHING = 0.2  # weight of the newest batch in the average time per picture
 _SPARE_BATCH = 8  # most background pictures at once: about 25 ms of two cores for the model that ships
 _REST = 4  # times as long as it ran, the background rests while others are likely to come
+_LOOK_EVERY_S = 0.01
 _LATELY_S = 0.25  # after an ordinary picture the next one is expected, and the background goes singly
 
 
@@ -109,13 +110,14 @@ class Batcher:
                 lane.drop(job)
             raise
 
-    async def close(self, timeout_s: float = 10.0) -> bool:
-        """Takes nothing more, answers what waits and ends the thread; False if that takes too long."""
+    async def close(self) -> None:
+        """Takes nothing more, answers what waits and ends the thread, however long that takes."""
         with self._changed:
             self._closing = True
             self._changed.notify()
-        await asyncio.to_thread(self._thread.join, timeout_s)
-        return not self._thread.is_alive()
+        # To join it would take another thread, which an engine that hangs would never free.
+        while self._thread.is_alive():  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_EVERY_S)
 
     def give_up(self) -> None:
         """Takes nothing more and lets nobody wait any longer for a thread that hangs."""

@@ -102,6 +102,9 @@ class _BoundedProtocol(HttpToolsProtocol):
         if self._in_headers and self._unparsed_bytes > self.limits.max_header_bytes:
             self._refuse(self._too_large(self._unparsed_bytes))
         if not self.transport.is_closing():
+            if self._expected is None and self.cycle.response_complete:
+                # A line break between requests begins none, and yet ended uvicorn's wait for the next one.
+                self._expect_headers()
             self._arm()
 
     # What the parser finds

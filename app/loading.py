@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, InvalidStateError
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import perf_counter
 from typing import Final
@@ -25,40 +26,79 @@ from app.manifest import GOLDEN_NAME
 from app.metrics import Metrics
 from app.model import Model, check
 from app.repository import Repository, Version
-from app.settings import Settings
+from app.settings import PREFIX, Settings
 
 Choose = Callable[[str, Path, int], Engine]
 
 _LOG: Final = logging.getLogger(__name__)
 _LOADED: Final = "loaded"
+_LOOK_EVERY_S: Final = 0.05
 
 
 class Loader:
-    """Loads one version at a time in a thread of its own, so that the event loop answers meanwhile."""
+    """Loads one version at a time, each in a thread of its own, so that the event loop answers meanwhile.
+
+    A thread that hangs cannot be ended. It is left behind when its time is over: the next version gets
+    another, and the end of the process waits for none.
+    """
 
     def __init__(self, settings: Settings, choose: Choose, metrics: Metrics) -> None:
         self.repository: Final = Repository(settings.model_root)
         self._settings = settings
         self._choose = choose
         self._metrics = metrics
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="loader")
+        self._turn = asyncio.Lock()
+        self._thread: threading.Thread | None = None
 
     async def load(self, name: str, number: int) -> Model:
         """This version of the model of this name, ready to serve.
 
         Raises:
-            ModelError: it is missing, damaged, or does not do what was recorded when it was published.
+            ModelError: it is missing, damaged, does not do what was recorded when it was published, or takes
+                too long.
         """
         try:
-            model = await asyncio.get_running_loop().run_in_executor(self._thread, self._load, name, number)
+            async with self._turn:
+                model = await self._loaded(name, number)
         except ServiceError as error:
             self._metrics.loads.labels(name, error.code).inc()
             raise
         self._metrics.loads.labels(name, _LOADED).inc()
         return model
 
-    def close(self) -> None:
-        self._thread.shutdown(wait=False, cancel_futures=True)
+    async def close(self) -> None:
+        """Waits for what is being loaded, since an engine may crash if the process ends at that moment."""
+        while self._thread is not None and self._thread.is_alive():  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def _loaded(self, name: str, number: int) -> Model:
+        loading = Future[Model]()
+        self._thread = threading.Thread(
+            target=self._work, args=(loading, name, number), name="loader", daemon=True
+        )
+        self._thread.start()
+        limit_s = self._settings.load_timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                return await asyncio.wrap_future(loading)
+        except TimeoutError as error:
+            self._thread = None
+            raise EngineError(
+                f"{name} version {number} was not loaded, proven and warm within {limit_s:g} s "
+                f"({PREFIX}LOAD_TIMEOUT_S)."
+            ) from error
+
+    def _work(self, loading: Future[Model], name: str, number: int) -> None:
+        try:
+            model = self._load(name, number)
+        except BaseException as error:  # noqa: BLE001  # it belongs to whoever waits
+            with suppress(InvalidStateError):
+                loading.set_exception(error)
+            return
+        try:
+            loading.set_result(model)
+        except InvalidStateError:  # nobody waits any more
+            asyncio.run(model.close())
 
     def _load(self, name: str, number: int) -> Model:
         settings, began = self._settings, perf_counter()

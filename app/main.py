@@ -95,8 +95,13 @@ def _guard(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(Shortcut, path=predict.PATH, handler=predict.predict)
     app.add_middleware(
         BodyLimit,
+        gate=app.state.gate,
         max_bytes=settings.max_body_bytes,
-        exceptions={batch.PATH: settings.max_upload_bytes, feedback.PATH: feedback.MAX_BYTES},
+        exceptions={
+            batch.PATH: settings.max_upload_bytes,
+            feedback.PATH: feedback.MAX_BYTES,
+            oip_routes.REPOSITORY: oip_routes.REPOSITORY_MAX_BYTES,
+        },
     )
     app.add_middleware(Admission, settings=settings, gate=app.state.gate)
     app.add_middleware(Observation, metrics=app.state.metrics)

@@ -20,7 +20,7 @@ from app.metrics import Metrics
 from app.repository import Version
 
 _LOG: Final = logging.getLogger(__name__)
-_CLOSE_TIMEOUT_S: Final = 30.0
+LATE_S: Final = 30.0
 _SUM_TOLERANCE: Final = 1e-3
 
 
@@ -145,21 +145,20 @@ class Model:
         self._batcher.give_up()
 
     async def close(self) -> None:
-        """Waits for the requests that hold it, then gives the engine back."""
+        """Waits for the requests that hold it, then gives the engine back, however long that takes."""
+        telling = asyncio.get_running_loop().call_later(LATE_S, self._tell_late)
         try:
-            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-                await self._idle.wait()
-                ended = await self._batcher.close()
-        except TimeoutError:
-            ended = False
-        if ended:
-            self.engine.close()
-        else:
-            _LOG.error(
-                "%s is still at work %.0f s after it was to close; it is left behind.",
-                self.version,
-                _CLOSE_TIMEOUT_S,
-            )
+            await self._idle.wait()
+            await self._batcher.close()
+        except asyncio.CancelledError:
+            _LOG.error("%s is still at work; it is left behind.", self.version)
+            raise
+        finally:
+            telling.cancel()
+        self.engine.close()
+
+    def _tell_late(self) -> None:
+        _LOG.warning("%s is still at work %.0f s after it was to close.", self.version, LATE_S)
 
     def _run(self, images: NDArray[np.uint8]) -> Prediction:
         self._metrics.batch_pictures.observe(len(images))

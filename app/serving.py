@@ -18,6 +18,7 @@ from app.settings import ALL_MODELS, Settings
 from app.stall import StallWatch
 from app.versions import Versions
 
+CLOSE_TIMEOUT_S: Final = 10.0
 _TEND_EVERY_S: Final = 0.5
 _LOG: Final = logging.getLogger(__name__)
 
@@ -181,13 +182,17 @@ class Serving:
         self._state, self._reason = State.DRAINING, "The service is shutting down; send requests elsewhere."
 
     async def close(self) -> None:
+        """Gives every engine back; what hangs must not keep the process from its end, and is left behind."""
         self.drain()
         if self._watching is not None:
             self._watching.cancel()
             with suppress(asyncio.CancelledError):
                 await self._watching
-        self._loader.close()
-        await asyncio.gather(*(versions.close() for versions in self._models.values()))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await asyncio.gather(
+                    self._loader.close(), *(versions.close() for versions in self._models.values())
+                )
 
     def _in_memory(self) -> Iterator[Model]:
         return chain.from_iterable(versions.residents.ready.values() for versions in self._models.values())

@@ -127,6 +127,9 @@ class Settings(BaseSettings):
     max_requests_in_flight: Annotated[
         PositiveInt, Field(description="requests to classify that are received or answered at once")
     ] = 512
+    received_bytes: Annotated[
+        PositiveInt, Field(description="bytes of bodies that are received or answered at once")
+    ] = 1024 * 1024 * 1024
     queue_explanations: Annotated[
         PositiveInt, Field(description="explanations that are worked on or wait")
     ] = 16
@@ -147,6 +150,9 @@ class Settings(BaseSettings):
     engine_stall_s: Annotated[
         PositiveFloat, Field(description="time at one batch after which an engine counts as hung")
     ] = 30.0
+    load_timeout_s: Annotated[
+        PositiveFloat, Field(description="time for a version to be loaded, proven and warm")
+    ] = 300.0
     drain_s: Annotated[float, Field(ge=0, description="time that requests are still taken after SIGTERM")] = (
         5.0
     )

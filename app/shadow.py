@@ -146,7 +146,10 @@ class Shadow:
         except OverloadedError:
             self._drop(comparison)
         except ServiceError as error:
-            self._fail(comparison, error)
+            if live.alive:
+                self._fail(comparison, error)
+            else:
+                self._drop(comparison)  # it was retired, and with it goes what waited in its background
         else:
             said = live.manifest.class_names[int(classified.probabilities.argmax())]
             thought = model.manifest.class_names[int(result.prediction.probabilities[0].argmax())]

@@ -1,11 +1,11 @@
 import asyncio
 import re
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-from asgi import WAYS_IN, WayIn, call, classify, ready, sent, unread, until
+from asgi import WAYS_IN, Message, WayIn, call, classify, ready, sent, unread, until
 from conftest import Encode
 from fakes import FakeEngine
 from fastapi import FastAPI
@@ -94,6 +94,31 @@ async def test_slow_senders_take_up_room_only_until_they_are_gone(settings: Sett
         await asyncio.gather(sending, return_exceptions=True)
         assert (await classify(app, WAYS_IN[0], encode())).status == 200
         assert b"classifier_requests_in_flight 0.0" in app.state.metrics.render()
+
+
+@pytest.mark.parametrize("path", [*(way_in.path for way_in in WAYS_IN), "/explain", "/v2/repository/index"])
+async def test_bodies_that_arrive_are_bounded_together_whatever_they_are_for(
+    settings: Settings, encode: Encode, path: str
+) -> None:
+    def half(of: bytes) -> Callable[[], Awaitable[Message]]:
+        parts: list[Message] = [{"type": "http.request", "body": of, "more_body": True}]
+
+        async def receive() -> Message:
+            return parts.pop() if parts else await asyncio.Event().wait()  # type: ignore[return-value]
+
+        return receive
+
+    async with ready(settings.model_copy(update={"received_bytes": 1000}), FakeEngine()) as app:
+        sending = asyncio.create_task(call(app, "/predict", half(bytes(600)), content_type="image/png"))
+        await until(lambda: b"classifier_requests_in_flight 1.0" in app.state.metrics.render())
+        kind = "multipart/form-data; boundary=limit" if "batch" in path else "image/png"
+        refused = await call(app, path, half(bytes(600)), content_type=kind)
+        assert refused.status == 503
+        assert refused.message == "1,200 bytes of requests are here and at most 1,000 may be."
+        assert (refused.headers["retry-after"], refused.headers["connection"]) == ("1", "close")
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        assert (await classify(app, WAYS_IN[0], encode())).status == 200
 
 
 def test_every_route_that_classifies_passes_admission(settings: Settings) -> None:

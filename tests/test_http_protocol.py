@@ -207,6 +207,24 @@ def test_a_line_break_now_and_then_wins_no_time_either(connect: Connect) -> None
                 closed = True
 
 
+def test_a_line_break_behind_an_answer_keeps_no_connection_open(connect: Connect) -> None:
+    client = connect()
+    client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert client.recv(65_536).startswith(b"HTTP/1.1 200")
+    with takes(HEADER_TIMEOUT_S, HEADER_TIMEOUT_S):
+        client.sendall(b"\r\n")
+        assert until_closed(client) == b""
+
+
+def test_a_line_break_between_requests_is_as_good_as_none(connect: Connect) -> None:
+    client = connect()
+    for _ in range(3):
+        client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert client.recv(65_536).startswith(b"HTTP/1.1 200")
+        client.sendall(b"\r\n")
+        time.sleep(HEADER_TIMEOUT_S / 3)
+
+
 @pytest.mark.parametrize("body", [b"", b"half of the bo"])
 def test_a_body_that_does_not_arrive_in_time_is_a_408(connect: Connect, body: bytes) -> None:
     client = connect()

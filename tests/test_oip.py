@@ -411,6 +411,14 @@ def test_a_body_that_is_too_long_is_refused_in_the_form_of_the_protocol(client: 
     assert "at most 20,971,520 bytes" in refused(client.post(INFER, content=bytes(20_971_521)), 413)
 
 
+def test_what_carries_no_pictures_may_be_no_larger_than_it_needs_to_be(client: httpx.Client) -> None:
+    for path in ("index", f"models/{MODEL}/load", f"models/{MODEL}/unload"):
+        announced = client.post(f"/v2/repository/{path}", content=bytes(65_537))
+        assert "at most 65,536 bytes" in refused(announced, 413)
+    streamed = client.post("/v2/repository/index", content=iter([bytes(65_537)]))
+    assert "at most 65,536 bytes" in refused(streamed, 413)
+
+
 def test_a_failure_of_the_engine_is_a_500(client: httpx.Client, engine: FakeEngine) -> None:
     engine.fails_on = lambda _: True
     body = json.dumps({"inputs": [pixels_input(random_pixels(1))]})

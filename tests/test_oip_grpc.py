@@ -398,6 +398,13 @@ def withheld(port: Port) -> Iterator[Any]:
         end.set()
 
 
+def test_messages_are_bounded_together_with_all_other_bodies(settings: Settings) -> None:
+    with listening(settings.model_copy(update={"received_bytes": 1000}), FakeEngine()) as port:
+        for _ in range(2):
+            assert "1,001 bytes of requests are here" in port.refusal(bytes(1001), StatusCode.UNAVAILABLE)
+            port.refusal(bytes(1000))  # which is no message
+
+
 def test_a_full_service_refuses_before_the_message_and_says_when_to_come_back(settings: Settings) -> None:
     with full(settings) as port:
         with withheld(port) as call, pytest.raises(grpc.RpcError, match="2 pictures are waiting and at most"):

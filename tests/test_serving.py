@@ -1,5 +1,7 @@
 import asyncio
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -248,6 +250,24 @@ async def test_a_swap_lets_the_old_version_finish_what_it_has(
     assert [engine.closed for engine in made.made] == [True, False]
 
 
+async def test_a_version_that_is_held_for_very_long_is_closed_all_the_same(
+    serving: Serving,
+    made: Engines,
+    repository: Repository,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("app.model.LATE_S", 0.01)
+    await serving.start()
+    publish_fake(repository)
+    with serving.live.held() as older:
+        await serving.follow()
+        await until(lambda: "colours version 1 is still at work" in caplog.text)
+        assert (await older.predict(RED)).prediction.probabilities.argmax() == 0
+    await until(lambda: made.made[0].closed)
+    assert not older.alive
+
+
 async def test_swaps_under_load_lose_nothing(serving: Serving, repository: Repository, made: Engines) -> None:
     await serving.start()
     answered = 0
@@ -305,6 +325,69 @@ async def test_closing_gives_the_engine_back(serving: Serving, made: Engines) ->
     assert made.made[0].closed
     with pytest.raises(NotReadyError, match="shutting down"):
         serving.live.held()
+
+
+async def test_an_engine_that_hangs_does_not_keep_the_service_from_its_end(
+    settings: Settings, made: Engines, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("app.serving.CLOSE_TIMEOUT_S", 0.1)
+    serving = Serving(settings, made)
+    await serving.start()
+    made.made[0].gate.clear()
+    waiting = asyncio.create_task(serving.live.predict(RED))
+    await until(lambda: serving.live.batch is not None)
+    async with asyncio.timeout(10):
+        await serving.close()
+    assert "colours version 1 is still at work; it is left behind." in caplog.text
+    made.made[0].gate.set()
+    await waiting
+
+
+async def test_a_version_that_hangs_while_it_loads_fails_in_time_and_holds_up_no_other(
+    settings: Settings, made: Engines, repository: Repository
+) -> None:
+    serving = Serving(settings.model_copy(update={"load_timeout_s": 2.0}), made)
+    await serving.start()
+    publish_fake(repository)
+    made.gate = hanging = threading.Event()
+    await serving.follow()
+    assert serving.versions(MODEL).known()[2] == (
+        State.FAILED,
+        "colours version 2 was not loaded, proven and warm within 2 s (CLASSIFIER_LOAD_TIMEOUT_S).",
+    )
+    assert serving.live.manifest.version == 1
+    made.gate = threading.Event()
+    made.gate.set()
+    publish_fake(repository)
+    await serving.follow()
+    assert serving.live.manifest.version == 3
+    hanging.set()
+    await until(lambda: len(made.made) == 3 and made.made[2].closed)
+    await serving.close()
+
+
+def test_a_process_ends_whatever_hangs_while_it_loads(settings: Settings) -> None:
+    program = f"""
+import asyncio, time
+from app.errors import EngineError
+from app.serving import Serving
+from app.settings import Settings
+
+async def main():
+    given = Settings(model_root={str(settings.model_root)!r}, model_name={MODEL!r}, load_timeout_s=0.1)
+    serving = Serving(given, lambda *_: time.sleep(600))
+    try:
+        await serving.start()
+    except EngineError as error:
+        print(error)
+    await serving.close()
+
+asyncio.run(main())
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=50
+    )
+    assert "was not loaded, proven and warm within 0.1 s" in ended.stdout
 
 
 async def test_an_engine_that_answers_wrongly_is_given_up_for_the_next_and_that_is_told(

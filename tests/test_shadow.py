@@ -143,6 +143,26 @@ async def test_more_pictures_than_may_wait_are_dropped_and_counted(
         assert (await compared(app))["dropped"] == 6
 
 
+async def test_pictures_that_wait_when_the_live_version_is_replaced_are_dropped_and_no_failure(
+    standing: Standing, encode: Encode, live_engine: FakeEngine
+) -> None:
+    async with standing(model_poll_s=0) as app:
+        model, decoder, shadow = app.state.serving.live, app.state.decoder, app.state.shadow
+        picture = await decoder.decode(encode("red"), model.input_size)
+        seen = Classified(model, picture, await model.predict(picture.pixels[np.newaxis]), 0.0)
+        live_engine.gate.clear()
+        last = asyncio.create_task(model.predict(picture.pixels[np.newaxis]))
+        await until(lambda: model.batch is not None)
+        shadow.look(seen)
+        await until(lambda: model.background == 1)
+        app.state.serving.versions(MODEL).residents.retire([1])
+        await until(lambda: not model.alive)
+        live_engine.gate.set()
+        await last
+        await until(lambda: shadow.comparison.dropped == 1)
+        assert shadow.comparison.failed == 0
+
+
 async def test_the_live_engine_is_never_kept_waiting_for_a_shadow_that_is_busy(
     standing: Standing, encode: Encode, shadow_engine: FakeEngine
 ) -> None:

@@ -1,6 +1,6 @@
 """Refuses what cannot be answered before its body is read, so that a full service stays quick."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from starlette.requests import Request
@@ -17,12 +17,16 @@ from app.settings import Settings
 
 
 class Gate:
-    """Counts the requests to classify that are being received or answered, whatever way they came in."""
+    """Counts the requests to classify that are being received or answered, whatever way they came in.
+
+    Of other requests it counts the bytes alone.
+    """
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._settings = settings
         self._metrics = metrics
         self._in_flight = 0
+        self._received_bytes = 0
 
     def check(self, model: Model, decoder: Decoder) -> None:
         """Costs microseconds, since a service that is full does little else.
@@ -57,6 +61,31 @@ class Gate:
         finally:
             self._in_flight -= 1
             self._metrics.in_flight.dec()
+
+    @contextmanager
+    def receiving(self) -> Iterator[Callable[[int], None]]:
+        """Gives what to call with the size in bytes of each part of a body; they count while it lasts.
+
+        What it gives raises:
+            OverloadedError: all bodies together have become too large.
+        """
+        received, most = 0, self._settings.received_bytes
+
+        def arrived(size_bytes: int) -> None:
+            nonlocal received
+            received += size_bytes
+            self._received_bytes += size_bytes
+            if size_bytes and self._received_bytes > most:
+                raise OverloadedError(
+                    f"{self._received_bytes:,} bytes of requests are here and at most {most:,} may be.",
+                    limit=most,
+                    received=self._received_bytes,
+                )
+
+        try:
+            yield arrived
+        finally:
+            self._received_bytes -= received
 
 
 class Admission:

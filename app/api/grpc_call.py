@@ -90,8 +90,9 @@ class Calls:
     async def _answer(
         self, method: Method, messages: AsyncGenerator[bytes], context: Any, seen: Observed
     ) -> bytes:
-        with self._admitted(method):
+        with self._admitted(method), self.gate.receiving() as arrived:
             data = await self._read(messages)
+            arrived(len(data))
             seen.read(len(data))
             async with _in_time(context.time_remaining(), self.settings.request_timeout_s):
                 parse = partial(protobuf.parse, data, method.request, self.settings.queue_pictures)

@@ -11,6 +11,8 @@ from app.api import oip, oip_binary, pictures, protocol_docs, schemas, tfserving
 
 router = APIRouter(tags=["Open Inference Protocol"])
 
+REPOSITORY: Final = "/v2/repository/"  # what is asked for there carries no pictures
+REPOSITORY_MAX_BYTES: Final = 64 * 1024
 _MODEL: Final = "/v2/models/{name:segment}"
 _PLACES: Final[Mapping[str, Mapping[str, str]]] = {
     "": {},
@@ -118,7 +120,7 @@ _add(
 )
 _add(
     "POST",
-    "/v2/repository/index",
+    f"{REPOSITORY}index",
     oip.index,
     "published versions and their states",
     protocol_docs.answers(
@@ -130,7 +132,7 @@ _add(
 for _action, _handler in {"load": oip.load, "unload": oip.unload}.items():
     # Not in the description, since they are offered only where a key is set.
     router.add_api_route(
-        f"/v2/repository/models/{{name:segment}}/{_action}",
+        f"{REPOSITORY}models/{{name:segment}}/{_action}",
         _handler,
         methods=["POST"],
         include_in_schema=False,
