@@ -42,7 +42,7 @@ async def test_a_full_service_refuses_before_the_body_is_read(
     settings: Settings, encode: Encode, way_in: WayIn
 ) -> None:
     async with full(settings, encode()) as app:
-        answer = await call(app, way_in.path, unread, content_length="1000")
+        answer = await call(app, way_in.path, unread, content_length="100000")
         assert (answer.status, answer.message) == (503, "1 pictures are waiting and at most 1 may.")
         assert int(answer.headers["retry-after"]) >= 1
         assert answer.headers["connection"] == "close"
@@ -58,10 +58,17 @@ async def test_a_full_service_still_answers_probes_and_shows_its_figures(
             assert (await call(app, path, unread, method="GET")).status == 200
 
 
-async def test_without_a_body_the_connection_is_kept(settings: Settings, encode: Encode) -> None:
+async def test_the_connection_is_kept_where_little_is_left_to_read(
+    settings: Settings, encode: Encode
+) -> None:
+    """Another one for each refusal would cost a full service more than the refusal does."""
     async with full(settings, encode()) as app:
-        answer = await call(app, "/predict", unread)
-        assert (answer.status, "connection" in answer.headers) == (503, False)
+        for little in ({}, {"content_length": "3000"}):
+            answer = await call(app, "/predict", unread, **little)
+            assert (answer.status, "connection" in answer.headers) == (503, False)
+        for much in ({"content_length": "70000"}, {"content_length": "9", "expect": "100-continue"}):
+            answer = await call(app, "/predict", unread, **much)
+            assert (answer.status, answer.headers["connection"]) == (503, "close")
 
 
 @any_way_in

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -14,6 +15,9 @@ from app.metrics import Metrics
 from app.model import Model
 from app.serving import Serving
 from app.settings import Settings
+
+_READ_OVER_BYTES: Final = 64 * 1024  # what a socket's buffer takes anyway
+_LONGEST_NUMBER: Final = 9
 
 
 class Gate:
@@ -108,7 +112,7 @@ class Admission:
             self._check(request)
         except ServiceError as error:
             response = problems.response(error, request)
-            if _has_body(request):
+            if not _is_soon_read(request):
                 response.headers["Connection"] = "close"
             await response(scope, receive, send)
         else:
@@ -132,5 +136,9 @@ def _asked(request: Request) -> Model:
         return serving.live
 
 
-def _has_body(request: Request) -> bool:
-    return "transfer-encoding" in request.headers or request.headers.get("content-length", "0") != "0"
+def _is_soon_read(request: Request) -> bool:
+    """Whether to read over the body costs less than the next connection, which a busy client would open."""
+    if "transfer-encoding" in request.headers or "expect" in request.headers:
+        return False
+    length = request.headers.get("content-length", "0")
+    return length.isdigit() and len(length) < _LONGEST_NUMBER and int(length) <= _READ_OVER_BYTES
