@@ -53,6 +53,10 @@ class Connection(asyncio.Protocol):
         """See `asyncio.Protocol`."""
         self._transport = transport  # type: ignore[assignment]  # TCP has no other kind
 
+    @property
+    def is_open(self) -> bool:
+        return self.reusable and self._transport is not None and not self._transport.is_closing()
+
     def send(self, request: bytes, answered: Answered) -> None:
         self._answered = answered
         self._received.clear()
@@ -137,14 +141,23 @@ class Generator:
             self._done.set()
 
     def _send_due(self) -> None:
-        while self._due and self._free:
-            self._send(self._free.pop(), self._due.popleft())
+        while self._due and (connection := self._free_connection()):
+            self._send(connection, self._due.popleft())
         # Those that are being opened take what is due when they are open.
         if len(self._due) > len(self._opening) and self._open < self._max_connections:
             self._open += 1
             task = self._loop.create_task(self._connect())
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)
+
+    def _free_connection(self) -> Connection | None:
+        """One that the server did not close meanwhile, as servers do with those that are idle for long."""
+        while self._free:
+            connection = self._free.pop()
+            if connection.is_open:
+                return connection
+            self._open -= 1
+        return None
 
     async def _connect(self) -> None:
         try:
