@@ -9,7 +9,7 @@ const MOST_CLASSES = 30; // in a matrix that can be read; the page of the card h
 export function cardOf(card) {
   const { name, version, measurements, evaluation, classes, calibration } = card;
   return [
-    part("Measured", measured(measurements)),
+    part(measurements.length ? `Measured, ${measurements[0].data} where nothing else is said` : "Measured", measured(measurements), "wide measured"),
     part("Calibration", element("dl", {}, ...definitions(calibrated(calibration)))),
     ...(classes ? [part("By class", byClass(classes))] : []),
     ...(evaluation?.reliability?.length ? [part("Are its probabilities right?", reliability(evaluation.reliability))] : []),
@@ -36,22 +36,34 @@ function table(head, rows) {
   );
 }
 
-const METRICS = { accuracy: "accuracy", nll: "log loss", ece: "calibration error" };
+const METRICS = {
+  nll: "log loss",
+  ece: "calibration error",
+  nll_uncalibrated: "log loss before the temperature",
+  ece_uncalibrated: "calibration error before it",
+  ood_auroc: "strangers told apart (AUROC)",
+};
 
+/** A row for each thing that was measured, a column for each way to run the model. */
 function measured(measurements) {
-  const names = [...new Set(measurements.map(({ metric }) => metric))];
-  const runs = [...new Set(measurements.map(({ data, engine, precision }) => JSON.stringify([data, engine, precision])))];
-  const rows = runs.map((run) => {
-    const [data, engine, precision] = JSON.parse(run);
-    const of = (metric) => measurements.find((one) => one.metric === metric && one.data === data && one.engine === engine && one.precision === precision);
-    return [`${engine} ${precision}, ${data}`, ...names.map((metric) => value(of(metric)))];
-  });
-  return table(["", ...names.map((name) => METRICS[name] ?? name.replaceAll("_", " "))], rows);
+  const main = measurements[0]?.data;
+  const runOf = ({ engine, precision }) => `${engine} ${precision}`;
+  const runs = [...new Set(measurements.map(runOf))];
+  const rows = Map.groupBy(measurements, (one) => named(one, main));
+  return table(["", ...runs], [...rows].map(([name, found]) => [name, ...runs.map((run) => value(found.find((one) => runOf(one) === run)))]));
+}
+
+/** The metric alone on the main data; elsewhere what it was measured on, which says enough of an accuracy. */
+function named({ metric, data }, main) {
+  const words = METRICS[metric] ?? metric.replaceAll("_", " ");
+  if (data === main) return words;
+  const on = data.replace(`${main}, `, "").replaceAll("_", " ");
+  return metric === "accuracy" ? on : `${words}: ${on}`;
 }
 
 function value(measurement) {
   if (!measurement) return "–";
-  const isShare = measurement.value >= 0 && measurement.value <= 1 && measurement.metric !== "nll";
+  const isShare = measurement.value >= 0 && measurement.value <= 1 && !measurement.metric.startsWith("nll");
   return isShare ? percent(measurement.value) : measurement.value.toLocaleString("en", { maximumFractionDigits: 3 });
 }
 
