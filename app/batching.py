@@ -26,7 +26,7 @@ _Outcome = tuple[Job, Result | Exception]
 
 _SMOOTHING = 0.2  # weight of the newest batch in the average time per picture
 _SPARE_BATCH = 8  # most background pictures at once: about 25 ms of two cores for the model that ships
-_REST = 4  # times as long as it ran, the background rests while others are likely to come
+_REST = 20  # times as long as it ran, the background rests while others come: one in twenty meets it
 _LOOK_EVERY_S = 0.01
 _LATELY_S = 0.25  # after an ordinary picture the next one is expected, and the background goes singly
 
