@@ -6,6 +6,7 @@ No picture is in it. Predictions go when they are too old or too many, feedback 
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ MAX_LABELLED: Final = 1_000_000
 NEWEST: Final = 10_000  # labelled predictions of a version that its figures are made of
 _SCHEMA_VERSION: Final = 1
 _BUSY_TIMEOUT_S: Final = 5.0  # other processes may write too
+_BUSY_PAUSE_S: Final = 0.02
 _SHOWN_CLASSES: Final = 20
 _FILE: Final = "The file that CLASSIFIER_FEEDBACK_FILE names"
 _SCHEMA: Final = (
@@ -231,8 +233,21 @@ class FeedbackStore:
         """Makes the tables unless they are there; several processes may come at the same time."""
         if self._connection.execute("PRAGMA user_version").fetchone() != (_SCHEMA_VERSION,):
             self._make_tables()
-        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._write_ahead()
         self._connection.execute("PRAGMA synchronous = NORMAL")
+
+    def _write_ahead(self) -> None:
+        """Changes the journal, for which SQLite asks for the file alone and, unlike elsewhere, does not wait."""
+        deadline = time.monotonic() + _BUSY_TIMEOUT_S
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(_BUSY_PAUSE_S)
+            else:
+                return
 
     def _make_tables(self) -> None:
         with self._connection:
