@@ -2,16 +2,19 @@
 
 An idle engine starts at once on whatever there is. While it runs, arrivals collect; when it is done it takes
 as many of them as fit, oldest first. So no timer delays anybody, and batches grow with load by themselves.
-The engine runs in a thread of its own, which goes from batch to batch without passing through the event loop.
+The engine runs in threads of its own, which go from batch to batch without passing through the event loop.
+Where it takes several at a time, each has its own batch: while one's answers are on their way out, the others
+compute, and no core waits for another.
 
 What can wait (explanations, a second version's opinion) goes into a lane of its own, which is looked at only
-when nothing else waits, a few pictures at a time: whoever comes next waits for no more than these. While
-others keep coming it takes one picture and then leaves the engine alone, so that most wait for none.
+when nothing else waits, as `SpareTime` allows: whoever comes next waits for no more than a few of these.
 """
 
 import asyncio
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import accumulate
 from time import perf_counter
 
@@ -20,48 +23,58 @@ from numpy.typing import NDArray
 
 from app.engines import Prediction
 from app.errors import EngineError
-from app.lane import Job, Lane, Piece, Predict, Result
+from app.lane import Answer, Job, Lane, Piece, Predict, Result
+from app.spare_time import SpareTime
 
-_Outcome = tuple[Job, Result | Exception]
+_Outcome = tuple[Piece, Answer | Exception]
 
 _SMOOTHING = 0.2  # weight of the newest batch in the average time per picture
-_SPARE_BATCH = 8  # most background pictures at once: about 25 ms of two cores for the model that ships
-_REST = 20  # times as long as it ran, the background rests while others come: one in twenty meets it
 _LOOK_EVERY_S = 0.01
 _LATELY_S = 0.25  # after an ordinary picture the next one is expected, and the background goes singly
 
 
-class Batcher:
-    """Feeds one engine from its own thread. `predict` and `close` belong to one event loop.
+@dataclass(frozen=True, slots=True, eq=False)
+class _Batch:
+    number: int
+    pieces: list[Piece]
+    background: bool
+    began: float = field(default_factory=perf_counter)
 
-    At most `max_queued` pictures wait, and `max_background` in the background. All have the same size, so
-    this bounds their bytes too.
+
+class Batcher:
+    """Feeds one engine from `threads` threads. `predict` and `close` belong to one event loop.
+
+    `batch_sizes` are those that the engine runs without loss, ascending from 1. At most `max_queued` pictures
+    wait, and `max_background` in the background. All have the same size, so this bounds their bytes too.
     """
 
     def __init__(
         self,
         predict: Predict,
         *,
-        max_batch: int,
+        batch_sizes: Sequence[int],
         max_queued: int,
+        threads: int = 1,
         max_background: int = 1024,
         lately_s: float = _LATELY_S,
     ) -> None:
         self._predict = predict
-        self._max_batch = max_batch
+        self._batch_sizes = batch_sizes
         self._ordinary = Lane(max_queued, "the model")
         self._background = Lane(max_background, "the model's spare time")
-        self._lately_s = lately_s
-        self._taken_at = -lately_s
-        self._background_began: float | None = None
-        self._rest_until = 0.0
-        self._running: list[Piece] = []
+        self._spare = SpareTime(batch_sizes[-1], lately_s)
+        self._running: dict[int, _Batch] = {}
         self._batches = 0
         self._seconds_per_picture = 0.0
         self._closing = False
-        self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
-        self._thread.start()
+        self._lock = threading.Lock()
+        self._idle: list[threading.Condition] = []
+        self._threads = [
+            threading.Thread(target=self._work, name=f"engine-{index}", daemon=True)
+            for index in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def queued(self) -> int:
@@ -81,12 +94,12 @@ class Batcher:
     @property
     def alive(self) -> bool:
         """Whether what is submitted now will be looked at."""
-        return self._thread.is_alive() and not self._closing
+        return not self._closing and all(thread.is_alive() for thread in self._threads)
 
     @property
     def batch(self) -> int | None:
-        """Which of all batches the engine is at, counted from 1; None while it has nothing to do."""
-        return self._batches if self._running else None
+        """The oldest batch that the engine is at, counted from 1; None while it has nothing to do."""
+        return min(list(self._running), default=None)
 
     async def predict(
         self, images: NDArray[np.uint8], *, background: bool = False, by: Predict | None = None
@@ -94,7 +107,7 @@ class Batcher:
         """Answers for uint8 [N, H, W, 3], N at least 1. A caller that is cancelled gives up its place.
 
         `background` lets everything else go first, however long that takes. `by` asks another engine in the
-        turn of this one, so that the two never compete for the cores.
+        turn of this one, so that the two do not compete for the cores.
 
         Raises:
             OverloadedError: the queue has no room for N more pictures.
@@ -106,131 +119,143 @@ class Batcher:
         try:
             return await job.future
         except asyncio.CancelledError:
-            with self._changed:
+            with self._lock:
                 lane.drop(job)
             raise
 
     async def close(self) -> None:
-        """Takes nothing more, answers what waits and ends the thread, however long that takes."""
-        with self._changed:
+        """Takes nothing more, answers what waits and ends the threads, however long that takes."""
+        with self._lock:
             self._closing = True
-            self._changed.notify()
-        # To join it would take another thread, which an engine that hangs would never free.
-        while self._thread.is_alive():  # noqa: ASYNC110
+            self._wake_all()
+        # To join them would take another thread, which an engine that hangs would never free.
+        while any(thread.is_alive() for thread in self._threads):  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_EVERY_S)
 
     def give_up(self) -> None:
         """Takes nothing more and lets nobody wait any longer for a thread that hangs."""
-        with self._changed:
-            self._closing = True
-            unanswered = self._unanswered()
-        self._fail(unanswered)
+        self._stop(list(self._running.values()))
 
     def _put(self, job: Job, lane: Lane) -> None:
-        with self._changed:
+        with self._lock:
             if not self.alive:
                 raise EngineError(
                     "The engine of this model version has stopped and answers nothing any more."
                 )
             lane.put(job, self._seconds_per_picture)
-            self._changed.notify()
+            self._wake()
 
     def _work(self) -> None:
+        called = threading.Condition(self._lock)
+        batch = None
         try:
-            while pieces := self._next_batch():
-                self._deliver(self._answer(pieces))
+            while batch := self._next_batch(called):
+                self._deliver(self._answer(batch.pieces))
+                self._end(batch)
         finally:
-            self._closing = True
-            self._fail(self._unanswered())
+            self._stop([batch] if batch else [])
 
-    def _unanswered(self) -> list[Job]:
-        return [*(job for job, _ in self._running), *self._ordinary.jobs, *self._background.jobs]
+    def _next_batch(self, called: threading.Condition) -> _Batch | None:
+        """Waits for work and takes a batch of it; None when closing and nothing waits."""
+        with self._lock:
+            while not self._ordinary.jobs:
+                if self._closing:
+                    return None
+                now = perf_counter()
+                rest_s = self._spare.rest_s(now) if self._background.jobs else None
+                if rest_s == 0:
+                    self._spare.begins()
+                    return self._begin(self._background.take(self._spare.pictures(now)), background=True)
+                self._idle.append(called)
+                called.wait(rest_s)
+                if called in self._idle:
+                    self._idle.remove(called)
+            self._spare.ordinary_begins(perf_counter())
+            return self._begin(self._ordinary.take(self._share()), background=False)
 
-    def _next_batch(self) -> list[Piece]:
-        """Waits for work and takes a full batch of it or all there is; nothing when closing and empty."""
-        with self._changed:
-            self._running = []
-            self._end_background()
-            while not (self._ordinary.jobs or self._closing):
-                if not self._background.jobs:
-                    self._changed.wait()
-                elif (rest_s := self._rest_s()) > 0:
-                    self._changed.wait(rest_s)
-                else:
-                    self._background_began = perf_counter()
-                    return self._begin(self._background.take(self._background_batch()))
-            if not self._ordinary.jobs:
-                return []
-            self._taken_at = perf_counter()
-            return self._begin(self._ordinary.take(self._max_batch))
+    def _share(self) -> int:
+        """How many one thread takes: those that have nothing to do get as many, and sizes run whole."""
+        pictures = -(-self._ordinary.queued // (1 + len(self._idle)))
+        return max(size for size in self._batch_sizes if size <= pictures)
 
-    def _begin(self, pieces: list[Piece]) -> list[Piece]:
+    def _begin(self, pieces: list[Piece], *, background: bool) -> _Batch:
         self._batches += 1
-        self._running = pieces
-        return pieces
+        self._running[self._batches] = batch = _Batch(self._batches, pieces, background)
+        if self._ordinary.jobs or self._background.jobs:
+            self._wake()
+        return batch
 
-    def _rest_s(self) -> float:
-        """How long the background still leaves the engine to whoever may come."""
-        return self._rest_until - perf_counter() if self._is_busy_lately() else 0.0
+    def _end(self, batch: _Batch) -> None:
+        with self._lock:
+            del self._running[batch.number]
+            if batch.background:
+                self._spare.ends(batch.began, perf_counter())
+                self._wake()
 
-    def _end_background(self) -> None:
-        if self._background_began is not None:
-            now = perf_counter()
-            self._rest_until = now + _REST * (now - self._background_began)
-            self._background_began = None
+    def _wake(self) -> None:
+        """Calls the thread that became idle last: a core still has in its caches what it needs."""
+        if self._idle:
+            self._idle.pop().notify()
 
-    def _background_batch(self) -> int:
-        """Single pictures while others are likely to come; more, which is faster, where nobody does."""
-        return 1 if self._is_busy_lately() else min(_SPARE_BATCH, self._max_batch)
-
-    def _is_busy_lately(self) -> bool:
-        return perf_counter() - self._taken_at < self._lately_s
+    def _wake_all(self) -> None:
+        while self._idle:
+            self._wake()
 
     def _answer(self, pieces: list[Piece]) -> list[_Outcome]:
         """Runs the pieces as one batch; should that fail, each alone, so that only the guilty one fails."""
-        images = pieces[0][1] if len(pieces) == 1 else np.concatenate([piece for _, piece in pieces])
-        started = perf_counter()
+        images = [piece.images for piece in pieces]
+        joined = images[0] if len(images) == 1 else np.concatenate(images)
+        by = pieces[0].job.by
+        began = perf_counter()
         try:
-            prediction = pieces[0][0].by(images)
+            prediction = by(joined)
         except Exception as error:  # noqa: BLE001
             # Whatever the engine raises belongs to the callers, and the thread must outlive it.
             if len(pieces) == 1:
-                self._forget(pieces[0][0])
-                return [(pieces[0][0], error)]
+                self._forget(pieces[0].job)
+                return [(pieces[0], error)]
             return [outcome for piece in pieces for outcome in self._answer([piece])]
-        infer_s = perf_counter() - started
-        if pieces[0][0].by == self._predict:
-            self._seconds_per_picture += _SMOOTHING * (infer_s / len(images) - self._seconds_per_picture)
-        parts = _split(prediction, [len(piece) for _, piece in pieces])
-        results = [
-            (job, job.add(part, infer_s, len(images))) for (job, _), part in zip(pieces, parts, strict=True)
-        ]
-        return [(job, result) for job, result in results if result]
+        ended = perf_counter()
+        if by == self._predict:
+            self._took((ended - began) / len(joined))
+        parts = _split(prediction, [len(each) for each in images])
+        return [(piece, Answer(part, len(joined), ended)) for piece, part in zip(pieces, parts, strict=True)]
+
+    def _took(self, seconds_per_picture: float) -> None:
+        with self._lock:
+            among_all = seconds_per_picture / len(self._threads)
+            self._seconds_per_picture += _SMOOTHING * (among_all - self._seconds_per_picture)
 
     def _forget(self, job: Job) -> None:
-        with self._changed:
+        with self._lock:
             self._ordinary.drop(job)
             self._background.drop(job)
 
-    def _fail(self, jobs: list[Job]) -> None:
+    def _stop(self, abandoned: list[_Batch]) -> None:
+        """Takes nothing more; what waits, and what is in these batches, gets no answer."""
+        with self._lock:
+            self._closing = True
+            jobs = [piece.job for batch in abandoned for piece in batch.pieces]
+            jobs += [*self._ordinary.clear(), *self._background.clear()]
+            self._wake_all()
         gone = EngineError("The engine of this model version has stopped before it answered.")
-        self._deliver([(job, gone) for job in jobs])
+        self._deliver([(Piece(job, 0, job.images), gone) for job in jobs])
 
     def _deliver(self, outcomes: list[_Outcome]) -> None:
         if outcomes:
             # The loop is closed only when nobody waits any more.
             with suppress(RuntimeError):
-                outcomes[0][0].future.get_loop().call_soon_threadsafe(_settle, outcomes)
+                outcomes[0][0].job.future.get_loop().call_soon_threadsafe(_settle, outcomes)
 
 
 def _settle(outcomes: list[_Outcome]) -> None:
-    for job, outcome in outcomes:
+    for (job, start, _), outcome in outcomes:
         if job.future.done():
             continue
-        if isinstance(outcome, Result):
-            job.future.set_result(outcome)
-        else:
+        if isinstance(outcome, Exception):
             job.future.set_exception(outcome)
+        elif result := job.add(start, outcome):
+            job.future.set_result(result)
 
 
 def _split(prediction: Prediction, counts: list[int]) -> list[Prediction]:

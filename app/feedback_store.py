@@ -237,7 +237,7 @@ class FeedbackStore:
         self._connection.execute("PRAGMA synchronous = NORMAL")
 
     def _write_ahead(self) -> None:
-        """Changes the journal, for which SQLite asks for the file alone and, unlike elsewhere, does not wait."""
+        """Changes the journal, for which SQLite asks for the file alone, and does not wait for it."""
         deadline = time.monotonic() + _BUSY_TIMEOUT_S
         while True:
             try:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,9 @@ Predict = Callable[[NDArray[np.uint8]], Prediction]
 class Result:
     """An answer and where its time went.
 
-    `queued_s` is the wait before the first picture was taken and `infer_s` the time in the engine, in
-    seconds; `batch_pictures` is the size of the largest batch that any of its pictures was in.
+    `queued_s` is the wait before the first picture was taken and `infer_s` the time from then until the last
+    one was answered, in seconds; `batch_pictures` is the size of the largest batch that any of its pictures
+    was in.
     """
 
     prediction: Prediction
@@ -30,9 +32,21 @@ class Result:
     batch_pictures: int
 
 
+class Answer(NamedTuple):
+    """What an engine said of a piece, in a batch of `batch_pictures` that ended at `ended`."""
+
+    prediction: Prediction
+    batch_pictures: int
+    ended: float
+
+
 @dataclass(slots=True, eq=False)
 class Job:
-    """One caller's pictures; those that do not fit into one batch are taken in several pieces."""
+    """One caller's pictures; those that do not fit into one batch are taken in several pieces.
+
+    Pieces may be answered at the same time and in any order. Taking them needs the lock of whoever owns the
+    lane; the answers are put together in the event loop.
+    """
 
     images: NDArray[np.uint8]
     future: asyncio.Future[Result]
@@ -40,31 +54,38 @@ class Job:
     submitted: float = field(default_factory=perf_counter)
     started: float = 0.0
     taken: int = 0
-    infer_s: float = 0.0
-    batch_pictures: int = 0
-    parts: list[Prediction] = field(default_factory=list)
+    answers: dict[int, Answer] = field(default_factory=dict)
 
     @property
     def waiting(self) -> int:
         return len(self.images) - self.taken
 
-    def take(self, most: int) -> NDArray[np.uint8]:
+    def take(self, most: int) -> "Piece":
         self.started = self.started or perf_counter()
-        piece = self.images[self.taken : self.taken + most]
-        self.taken += len(piece)
+        piece = Piece(self, self.taken, self.images[self.taken : self.taken + most])
+        self.taken += len(piece.images)
         return piece
 
-    def add(self, part: Prediction, infer_s: float, batch_pictures: int) -> Result | None:
-        """The result, once every picture has its answer."""
-        self.parts.append(part)
-        self.infer_s += infer_s
-        self.batch_pictures = max(self.batch_pictures, batch_pictures)
-        if sum(len(part.probabilities) for part in self.parts) < len(self.images):
+    def add(self, start: int, answer: Answer) -> Result | None:
+        """The result, once every picture has its answer; `start` is the place of the first in this piece."""
+        self.answers[start] = answer
+        answers = self.answers.values()
+        if sum(len(each.prediction.probabilities) for each in answers) < len(self.images):
             return None
-        return Result(_joined(self.parts), self.started - self.submitted, self.infer_s, self.batch_pictures)
+        return Result(
+            _joined([self.answers[place].prediction for place in sorted(self.answers)]),
+            queued_s=self.started - self.submitted,
+            infer_s=max(each.ended for each in answers) - self.started,
+            batch_pictures=max(each.batch_pictures for each in answers),
+        )
 
 
-Piece = tuple[Job, NDArray[np.uint8]]
+class Piece(NamedTuple):
+    """Pictures of one job that go into one batch, from the place `start` on."""
+
+    job: Job
+    start: int
+    images: NDArray[np.uint8]
 
 
 class Lane:
@@ -92,17 +113,24 @@ class Lane:
             self.jobs.remove(job)
             self.queued -= job.waiting
 
+    def clear(self) -> list[Job]:
+        """Drops all of them; which these were."""
+        jobs = list(self.jobs)
+        self.jobs.clear()
+        self.queued = 0
+        return jobs
+
     def take(self, room: int) -> list[Piece]:
         """Pieces of at most `room` pictures together, all for the same engine."""
         pieces: list[Piece] = []
         while self.jobs and room:
             job = self.jobs[0]
-            if pieces and pieces[0][0].by != job.by:
+            if pieces and pieces[0].job.by != job.by:
                 break
             piece = job.take(room)
-            pieces.append((job, piece))
-            room -= len(piece)
-            self.queued -= len(piece)
+            pieces.append(piece)
+            room -= len(piece.images)
+            self.queued -= len(piece.images)
             if not job.waiting:
                 self.jobs.popleft()
         return pieces

@@ -113,7 +113,7 @@ class Loader:
         return Model(
             version,
             engine,
-            max_batch=min(settings.max_batch_pictures, engine.batch_sizes[-1]),
+            max_batch=settings.max_batch_pictures,
             max_queued=settings.queue_pictures,
             metrics=self._metrics,
             fallback=fallback,
@@ -138,7 +138,7 @@ class Loader:
             engine = self._choose(name, version.path, self._settings.engine_threads)
             with _closed_on_failure(engine):
                 _prove(engine, version)
-                _warm(engine, version, min(self._settings.max_batch_pictures, engine.batch_sizes[-1]))
+                _warm(engine, version, self._settings.max_batch_pictures)
         except ServiceError:
             raise
         except Exception as error:
@@ -176,7 +176,8 @@ def _prove(engine: Engine, version: Version) -> None:
 
 
 def _warm(engine: Engine, version: Version, max_batch: int) -> None:
+    """Runs every size that will come, alone and, since an engine may treat a lone picture apart, in a row."""
     shape = version.manifest.input
-    largest = next(size for size in engine.batch_sizes if size >= max_batch)
-    for size in (size for size in engine.batch_sizes if size <= largest):
-        engine.predict(np.zeros((size, shape.height, shape.width, shape.channels), dtype=np.uint8))
+    sizes = [size for size in engine.batch_sizes if size <= max_batch]
+    for count in (*sizes, sum(sizes)):
+        engine.predict(np.zeros((count, shape.height, shape.width, shape.channels), dtype=np.uint8))

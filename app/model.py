@@ -52,8 +52,13 @@ class Model:
         self.fallback = fallback
         self.accuracy = self.manifest.accuracy(engine.name, engine.precision)
         self._metrics = metrics
-        self._batcher = Batcher(self._run, max_batch=max_batch, max_queued=max_queued)
-        self._turn = threading.Lock()  # no engine may be asked twice at the same time
+        self._turns = threading.Semaphore(engine.concurrency)
+        self._batcher = Batcher(
+            self._run,
+            batch_sizes=[size for size in engine.batch_sizes if size <= max_batch],
+            max_queued=max_queued,
+            threads=engine.concurrency,
+        )
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -74,7 +79,7 @@ class Model:
 
     @property
     def batch(self) -> int | None:
-        """Which of all batches its engine is at, counted from 1; None while it has nothing to do."""
+        """The oldest batch that its engine is at, counted from 1; None while it has nothing to do."""
         return self._batcher.batch
 
     @property
@@ -162,16 +167,16 @@ class Model:
 
     def _run(self, images: NDArray[np.uint8]) -> Prediction:
         self._metrics.batch_pictures.observe(len(images))
-        with self._turn:
+        with self._turns:
             return self._checked(images)
 
     def _run_if_free(self, images: NDArray[np.uint8]) -> Prediction:
-        if not self._turn.acquire(blocking=False):
+        if not self._turns.acquire(blocking=False):
             raise OverloadedError(f"The engine of {self.version} has something else to do.")
         try:
             return self._checked(images)
         finally:
-            self._turn.release()
+            self._turns.release()
 
     def _checked(self, images: NDArray[np.uint8]) -> Prediction:
         prediction = self.engine.predict(images)

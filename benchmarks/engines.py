@@ -2,9 +2,9 @@
 
     python benchmarks/engines.py --model model/resnet18-cifar10/2
 
-Each engine takes one batch per round, so that a machine that slows down slows all of them alike. The median
-counts. Pixels go in and probabilities come out: no decoding, no HTTP. Loading is timed once, with every batch
-size run once after it, as the service does before it is ready.
+Each engine takes so many pictures per round, in as many threads as it can use, so that a machine that slows
+down slows all of them alike. The median counts. Pixels go in, probabilities come out: no decoding, no HTTP.
+Loading is timed once, with every batch size run once after it, as the service does before it is ready.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from app import manifest
 from app.cores import available_cores
-from app.engines import AUTO, Engine, candidates, choose
+from app.engines import AUTO, Engine, candidates, choose, predict_all
 from app.errors import EngineUnavailableError
 
 REFERENCE = "tensorflow"
@@ -29,16 +30,17 @@ REFERENCE = "tensorflow"
 
 @dataclass
 class Contender:
-    """A loaded engine and the seconds that its batches took, by batch size."""
+    """A loaded engine and the seconds that pictures took, by their number."""
 
     name: str
     engine: Engine
+    threads: ThreadPoolExecutor
     ready_s: float
     taken_s: dict[int, list[float]] = field(default_factory=dict)
 
     def run(self, images: NDArray[np.uint8]) -> None:
         began = time.perf_counter()
-        self.engine.predict(images)
+        predict_all(self.engine, images, self.threads)
         self.taken_s.setdefault(len(images), []).append(time.perf_counter() - began)
 
     def pictures_per_second(self, size: int) -> float:
@@ -51,10 +53,10 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--model", type=Path, required=True, metavar="PATH", help="folder of a version")
     command.add_argument(
-        "--batches", type=int, nargs="+", default=[1, 8, 64], metavar="N", help="batch sizes"
+        "--batches", type=int, nargs="+", default=[1, 8, 64], metavar="N", help="pictures at once"
     )
     command.add_argument(
-        "--rounds", type=int, default=20, metavar="N", help="batches of each engine and size"
+        "--rounds", type=int, default=20, metavar="N", help="times that each engine does each"
     )
     command.add_argument("--threads", type=int, default=0, metavar="N", help="cores for an engine; 0 for all")
     return command
@@ -72,7 +74,8 @@ def load(folder: Path, threads: int, shape: tuple[int, int, int]) -> list[Conten
             continue
         for size in engine.batch_sizes:
             engine.predict(np.zeros((size, *shape), np.uint8))
-        contenders.append(Contender(name, engine, time.perf_counter() - began))
+        ready_s = time.perf_counter() - began
+        contenders.append(Contender(name, engine, ThreadPoolExecutor(engine.concurrency), ready_s))
     return contenders
 
 

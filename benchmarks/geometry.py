@@ -9,6 +9,7 @@ photographs go through every way, so ways are compared in pairs: by those that o
 
 import argparse
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 from math import comb, sqrt
@@ -27,7 +28,6 @@ FILTERS: Final = tuple(
     Image.Resampling[name] for name in ("BICUBIC", "BILINEAR", "HAMMING", "BOX", "LANCZOS")
 )
 _Z95: Final = 1.96
-_BATCH: Final = 64
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ def measure(
 ) -> Measured:
     """Lets the model look at every photograph, made to fit in this way."""
     pixels = np.stack([np.asarray(geometry.resized(each.image, size, fit, resample)) for each in pictures])
-    predictions = [engine.predict(pixels[at : at + _BATCH]) for at in range(0, len(pixels), _BATCH)]
-    best = np.concatenate([each.probabilities.argmax(axis=1) for each in predictions])
-    scores = np.concatenate([each.ood_score for each in predictions])
+    with ThreadPoolExecutor(engine.concurrency) as threads:
+        prediction = engines.predict_all(engine, pixels, threads)
+    best, scores = prediction.probabilities.argmax(axis=1), prediction.ood_score
     labels = np.array([each.label for each in pictures])
     known = labels >= 0
     return Measured(fit, resample, best[known] == labels[known], auroc(scores[~known], scores[known]))

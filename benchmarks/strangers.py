@@ -8,13 +8,14 @@ service's decoder and engine. Shares come with Wilson's 95 % interval.
 
 import argparse
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from app import imaging, manifest
-from app.engines import AUTO, Engine, Prediction, choose
+from app.engines import AUTO, Engine, Prediction, choose, predict_all
 from app.estimation import proportion
 from app.manifest import FILE_NAME
 from training.calibration import label_sets
@@ -37,7 +38,9 @@ def parser() -> argparse.ArgumentParser:
 def predicted(folder: Path, engine: Engine, size: tuple[int, int]) -> Prediction:
     """For every file of a folder."""
     files = sorted(path for path in folder.iterdir() if path.is_file())
-    return engine.predict(np.stack([imaging.decode(path.read_bytes(), size=size).pixels for path in files]))
+    pixels = np.stack([imaging.decode(path.read_bytes(), size=size).pixels for path in files])
+    with ThreadPoolExecutor(engine.concurrency) as threads:
+        return predict_all(engine, pixels, threads)
 
 
 def share(successes: int, trials: int) -> str:

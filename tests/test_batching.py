@@ -21,6 +21,7 @@ from app.lane import Result
 pytestmark = pytest.mark.anyio
 
 Pictures = NDArray[np.uint8]
+UP_TO_8 = range(1, 9)
 
 
 def pictures(count: int, seed: int = 0) -> Pictures:
@@ -43,7 +44,7 @@ def own_engine() -> FakeEngine:
 
 @pytest.fixture
 async def batcher(own_engine: FakeEngine) -> AsyncIterator[Batcher]:
-    batcher = Batcher(own_engine.predict, max_batch=8, max_queued=20)
+    batcher = Batcher(own_engine.predict, batch_sizes=UP_TO_8, max_queued=20)
     yield batcher
     own_engine.gate.set()
     await batcher.close()
@@ -110,7 +111,7 @@ async def test_a_request_larger_than_a_batch_is_split_and_joined(
 
 async def test_a_batch_of_one_works() -> None:
     engine = FakeEngine()
-    batcher = Batcher(engine.predict, max_batch=1, max_queued=20)
+    batcher = Batcher(engine.predict, batch_sizes=[1], max_queued=20)
     await asyncio.gather(*(batcher.predict(pictures(2, seed)) for seed in range(3)))
     assert engine.batches == [1] * 6
     await batcher.close()
@@ -131,7 +132,7 @@ async def test_the_wait_that_is_announced_grows_with_the_queue() -> None:
         time.sleep(0.01)
         return strongest_colour(images)
 
-    batcher = Batcher(slowly, max_batch=1, max_queued=30)  # type: ignore[arg-type]
+    batcher = Batcher(slowly, batch_sizes=[1], max_queued=30)  # type: ignore[arg-type]
     for _ in range(5):
         await batcher.predict(pictures(1))
     waiting = await start(batcher.predict(pictures(30)))
@@ -209,7 +210,7 @@ async def test_a_request_that_fails_half_way_costs_no_further_work(
 
 
 async def test_closing_answers_what_waits_and_takes_nothing_more(own_engine: FakeEngine) -> None:
-    batcher = Batcher(own_engine.predict, max_batch=8, max_queued=20)
+    batcher = Batcher(own_engine.predict, batch_sizes=UP_TO_8, max_queued=20)
     first = await busy(own_engine, batcher)
     waiting = await start(batcher.predict(pictures(3)))
     closing = asyncio.create_task(batcher.close())
@@ -223,7 +224,7 @@ async def test_closing_answers_what_waits_and_takes_nothing_more(own_engine: Fak
 
 
 async def test_who_closes_need_not_wait_for_an_engine_that_hangs(own_engine: FakeEngine) -> None:
-    batcher = Batcher(own_engine.predict, max_batch=8, max_queued=20)
+    batcher = Batcher(own_engine.predict, batch_sizes=UP_TO_8, max_queued=20)
     first = await busy(own_engine, batcher)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
@@ -241,7 +242,7 @@ async def test_when_the_engine_thread_dies_nobody_waits_for_ever() -> None:
         asyncio.run_coroutine_threadsafe(release.wait(), loop).result()
         raise KeyboardInterrupt
 
-    batcher = Batcher(dies, max_batch=1, max_queued=20)  # type: ignore[arg-type]
+    batcher = Batcher(dies, batch_sizes=[1], max_queued=20)  # type: ignore[arg-type]
     waiting = await start(*(batcher.predict(pictures(1)) for _ in range(3)))
     release.set()
     async with asyncio.timeout(10):
@@ -254,7 +255,7 @@ async def test_when_the_engine_thread_dies_nobody_waits_for_ever() -> None:
 
 
 async def test_two_hundred_callers_each_get_their_own_answer(own_engine: FakeEngine) -> None:
-    batcher = Batcher(own_engine.predict, max_batch=64, max_queued=200)
+    batcher = Batcher(own_engine.predict, batch_sizes=range(1, 65), max_queued=200)
     results = await asyncio.gather(*(batcher.predict(pictures(1, seed)) for seed in range(200)))
     assert all(is_answer_to(result, pictures(1, seed)) for seed, result in enumerate(results))
     assert sum(own_engine.batches) == 200
@@ -265,18 +266,22 @@ async def test_two_hundred_callers_each_get_their_own_answer(own_engine: FakeEng
 @given(
     counts=st.lists(st.integers(1, 12), min_size=1, max_size=25),
     max_batch=st.integers(1, 9),
+    threads=st.integers(1, 3),
     fates=st.lists(st.sampled_from(["stays", "leaves", "fails"]), min_size=25, max_size=25),
     held=st.booleans(),
 )
 def test_whatever_happens_to_the_others_an_answer_is_ones_own(
-    counts: list[int], max_batch: int, fates: list[str], held: bool
+    counts: list[int], max_batch: int, threads: int, fates: list[str], held: bool
 ) -> None:
-    asyncio.run(mixed_callers(counts, max_batch, fates, held=held))
+    asyncio.run(mixed_callers(counts, max_batch, threads, fates, held=held))
 
 
-async def mixed_callers(counts: list[int], max_batch: int, fates: list[str], *, held: bool) -> None:
+async def mixed_callers(
+    counts: list[int], max_batch: int, threads: int, fates: list[str], *, held: bool
+) -> None:
     engine = FakeEngine()
-    batcher = Batcher(engine.predict, max_batch=max_batch, max_queued=sum(counts))
+    sizes = range(1, max_batch + 1)
+    batcher = Batcher(engine.predict, batch_sizes=sizes, max_queued=sum(counts), threads=threads)
     requests = [pictures(count, seed) for seed, count in enumerate(counts)]
     doomed = {images[-1].tobytes() for images, fate in zip(requests, fates, strict=False) if fate == "fails"}
     engine.fails_on = lambda image: image.tobytes() in doomed
@@ -300,7 +305,115 @@ async def mixed_callers(counts: list[int], max_batch: int, fates: list[str], *, 
     await batcher.close()
 
 
+# Several batches at the same time
+
+
+async def test_while_one_batch_runs_the_next_picture_starts_in_another_thread() -> None:
+    engine = SteppedEngine()
+    batcher = Batcher(engine.predict, batch_sizes=UP_TO_8, max_queued=20, threads=2)
+    tasks = await start(batcher.predict(pictures(1, 1)))
+    await until(partial(engine.has_taken, 1))
+    tasks += await start(batcher.predict(pictures(1, 2)))
+    await until(partial(engine.has_taken, 2))
+    tasks += await start(batcher.predict(pictures(1, 3)))
+    await asyncio.sleep(0.02)
+    assert batcher.queued == 1, "both are at work, so it waits"
+    assert batcher.batch == 1
+    engine.finish(3)
+    results = await asyncio.gather(*tasks)
+    assert all(is_answer_to(result, pictures(1, seed)) for seed, result in enumerate(results, start=1))
+    await until(lambda: batcher.batch is None)
+    await batcher.close()
+
+
+async def test_threads_that_have_nothing_to_do_share_what_waits() -> None:
+    engine = SteppedEngine()
+    batcher = Batcher(engine.predict, batch_sizes=UP_TO_8, max_queued=20, threads=2)
+    await asyncio.sleep(0.02)  # until both wait
+    tasks = await start(batcher.predict(pictures(8)))
+    await until(partial(engine.has_taken, 2))
+    assert [len(batch) for batch in engine.batches] == [4, 4]
+    engine.finish(2)
+    assert is_answer_to(await tasks[0], pictures(8))
+    await batcher.close()
+
+
+async def test_pieces_that_end_in_another_order_are_joined_in_their_own() -> None:
+    first_may_end = threading.Event()
+
+    def later_pieces_first(images: Pictures) -> Prediction:
+        if (images[0] == pictures(6)[0]).all():
+            assert first_may_end.wait(20)
+        return strongest_colour(images)
+
+    batcher = Batcher(later_pieces_first, batch_sizes=[1, 2], max_queued=20, threads=2)
+    tasks = await start(batcher.predict(pictures(6)))
+    await until(lambda: not batcher.queued)
+    await asyncio.sleep(0.02)
+    first_may_end.set()
+    assert is_answer_to(await tasks[0], pictures(6))
+    await batcher.close()
+
+
+async def test_a_batch_has_a_size_that_the_engine_runs_whole(own_engine: FakeEngine) -> None:
+    batcher = Batcher(own_engine.predict, batch_sizes=[1, 2, 4, 8], max_queued=30)
+    first = await busy(own_engine, batcher)
+    waiting = await start(*(batcher.predict(pictures(1, seed)) for seed in range(15)))
+    own_engine.gate.set()
+    await asyncio.gather(first, *waiting)
+    assert own_engine.batches == [1, 8, 4, 2, 1]
+    await batcher.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_when_one_of_its_threads_dies_the_others_still_answer_what_they_have() -> None:
+    release = threading.Event()
+
+    def dies_on_the_first(images: Pictures) -> Prediction:
+        if (images[0] == pictures(1, 1)[0]).all():
+            raise KeyboardInterrupt
+        assert release.wait(20)
+        return strongest_colour(images)
+
+    batcher = Batcher(dies_on_the_first, batch_sizes=[1], max_queued=20, threads=2)
+    survivor = await start(batcher.predict(pictures(1, 2)))
+    await until(lambda: batcher.batch)
+    dying, waiting = await start(batcher.predict(pictures(1, 1)), batcher.predict(pictures(1, 3)))
+    for task in (dying, waiting):
+        with pytest.raises(EngineError, match="has stopped"):
+            await task
+    assert not batcher.alive
+    release.set()
+    assert is_answer_to(await survivor[0], pictures(1, 2))
+    await batcher.close()
+
+
 # The background
+
+
+async def test_between_ordinary_pictures_one_thread_at_a_time_works_on_the_background() -> None:
+    engine = SteppedEngine()
+    batcher = Batcher(engine.predict, batch_sizes=UP_TO_8, max_queued=20, threads=3, lately_s=60)
+    engine.finish()
+    await batcher.predict(pictures(1))
+    tasks = await start(batcher.predict(pictures(2), background=True))
+    await until(partial(engine.has_taken, 2))
+    await asyncio.sleep(0.05)
+    assert [len(batch) for batch in engine.batches] == [1, 1]
+    engine.finish(2)
+    assert is_answer_to(await tasks[0], pictures(2))
+    await batcher.close()
+
+
+async def test_where_nobody_comes_the_background_runs_in_every_thread() -> None:
+    engine = SteppedEngine()
+    batcher = Batcher(engine.predict, batch_sizes=UP_TO_8, max_queued=20, threads=2)
+    tasks = await start(batcher.predict(pictures(19), background=True))
+    await until(partial(engine.has_taken, 2))
+    engine.finish(3)
+    assert is_answer_to(await tasks[0], pictures(19))
+    assert sorted(len(batch) for batch in engine.batches) == [3, 8, 8]
+    await batcher.close()
 
 
 async def test_the_background_is_worked_on_when_nothing_else_waits(
@@ -312,7 +425,7 @@ async def test_the_background_is_worked_on_when_nothing_else_waits(
 
 
 async def test_while_ordinary_pictures_keep_coming_the_background_goes_singly(own_engine: FakeEngine) -> None:
-    batcher = Batcher(own_engine.predict, max_batch=8, max_queued=20, lately_s=60)
+    batcher = Batcher(own_engine.predict, batch_sizes=UP_TO_8, max_queued=20, lately_s=60)
     await batcher.predict(pictures(1))
     await batcher.predict(pictures(3), background=True)
     assert own_engine.batches == [1, 1, 1, 1]
@@ -322,7 +435,7 @@ async def test_while_ordinary_pictures_keep_coming_the_background_goes_singly(ow
 async def test_the_background_has_a_bound_of_its_own_and_does_not_count_as_waiting(
     own_engine: FakeEngine,
 ) -> None:
-    batcher = Batcher(own_engine.predict, max_batch=8, max_queued=20, max_background=5)
+    batcher = Batcher(own_engine.predict, batch_sizes=UP_TO_8, max_queued=20, max_background=5)
     first = await busy(own_engine, batcher)
     waiting = await start(batcher.predict(pictures(5), background=True))
     assert batcher.queued == 0
@@ -335,7 +448,7 @@ async def test_the_background_has_a_bound_of_its_own_and_does_not_count_as_waiti
 
 
 async def test_a_background_caller_who_leaves_frees_its_place(own_engine: FakeEngine) -> None:
-    batcher = Batcher(own_engine.predict, max_batch=8, max_queued=20, max_background=5)
+    batcher = Batcher(own_engine.predict, batch_sizes=UP_TO_8, max_queued=20, max_background=5)
     first = await busy(own_engine, batcher)
     (leaving,) = await start(batcher.predict(pictures(5), background=True))
     leaving.cancel()
@@ -348,7 +461,7 @@ async def test_a_background_caller_who_leaves_frees_its_place(own_engine: FakeEn
 
 
 async def test_closing_does_not_wait_for_the_background(own_engine: FakeEngine) -> None:
-    batcher = Batcher(own_engine.predict, max_batch=8, max_queued=20)
+    batcher = Batcher(own_engine.predict, batch_sizes=UP_TO_8, max_queued=20)
     first = await busy(own_engine, batcher)
     background, ordinary = await start(
         batcher.predict(pictures(8), background=True), batcher.predict(pictures(3))
@@ -372,7 +485,7 @@ async def test_between_ordinary_pictures_the_background_leaves_most_of_the_time_
         begun.append((began, time.perf_counter()))
         return strongest_colour(images)
 
-    batcher = Batcher(slowly, max_batch=8, max_queued=20, lately_s=60)
+    batcher = Batcher(slowly, batch_sizes=UP_TO_8, max_queued=20, lately_s=60)
     await batcher.predict(pictures(1))
     await batcher.predict(pictures(4), background=True)
     for (began, ended), (after, _) in pairwise(begun[1:]):
@@ -382,7 +495,7 @@ async def test_between_ordinary_pictures_the_background_leaves_most_of_the_time_
 
 async def test_whoever_comes_while_the_background_rests_is_taken_before_it_goes_on() -> None:
     engine = SteppedEngine()
-    batcher = Batcher(engine.predict, max_batch=8, max_queued=20, lately_s=60)
+    batcher = Batcher(engine.predict, batch_sizes=UP_TO_8, max_queued=20, lately_s=60)
     tasks = await start(batcher.predict(pictures(1)))
     await until(lambda: engine.batches)
     tasks += await start(batcher.predict(pictures(2), background=True))
@@ -432,7 +545,7 @@ def test_the_background_is_only_taken_when_nothing_else_waits(
 async def two_lanes(rounds: list[list[tuple[bool, int]]], max_batch: int) -> None:
     """Lets pictures arrive while the engine is inside a batch, and looks at the batch that it takes then."""
     engine = SteppedEngine()
-    batcher = Batcher(engine.predict, max_batch=max_batch, max_queued=1000)
+    batcher = Batcher(engine.predict, batch_sizes=range(1, max_batch + 1), max_queued=1000)
     tasks = await start(batcher.predict(pictures(1)))
     await until(lambda: engine.batches)
     left = 0

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ pytestmark = pytest.mark.timeout(300)  # the first test loads TensorFlow
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = "resnet18-cifar10"
+THREADS = 2
 TOLERANCE = {"float32": 1e-5, "bfloat16": 0.05, "int8": 0.05}
 
 
@@ -26,7 +28,7 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     else:
         version: Version = request.getfixturevalue("openvino_model")
         try:
-            engine = engines.choose(request.param, version.path, 1)
+            engine = engines.choose(request.param, version.path, THREADS)
         except EngineUnavailableError as error:
             assert request.param == "openvino-bfloat16"
             pytest.skip(str(error))
@@ -57,6 +59,24 @@ def test_an_answer_does_not_depend_on_its_neighbours(engine: Engine) -> None:
         assert alone.ood_score[0] == pytest.approx(together.ood_score[index], abs=1e-4)
 
 
+@pytest.mark.parametrize("count", [1, 2, 7, 33])
+def test_pictures_shared_out_among_threads_get_the_same_answers(engine: Engine, count: int) -> None:
+    images = pictures(count)
+    expected = engine.predict(images)
+    with ThreadPoolExecutor(engine.concurrency) as threads:
+        shared = engines.predict_all(engine, images, threads)
+    assert shared.probabilities == pytest.approx(expected.probabilities, abs=1e-5)
+    assert shared.ood_score == pytest.approx(expected.ood_score, abs=1e-4)
+
+
+def test_as_many_threads_as_it_allows_may_ask_it_at_the_same_time(engine: Engine) -> None:
+    requests = [pictures(count) for count in (1, 1, 3, 8, 1, 2, 11, 1) * 4]
+    with ThreadPoolExecutor(engine.concurrency) as threads:
+        answers = list(threads.map(engine.predict, requests))
+    for images, answer in zip(requests, answers, strict=True):
+        assert answer.probabilities == pytest.approx(engine.predict(images).probabilities, abs=1e-5)
+
+
 def test_the_answers_are_right(engine: Engine) -> None:
     images, expected = pictures(5), strongest_colour(pictures(5))
     prediction = engine.predict(images)
@@ -70,6 +90,7 @@ def test_an_engine_says_what_it_is_and_which_batches_it_runs(engine: Engine) -> 
     assert engine.precision in {"float32", "bfloat16", "int8"}
     assert list(engine.batch_sizes) == sorted(set(engine.batch_sizes))
     assert engine.batch_sizes[0] == 1
+    assert 1 <= engine.concurrency <= THREADS
 
 
 def test_a_closed_engine_refuses_instead_of_crashing(engine: Engine) -> None:

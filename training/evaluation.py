@@ -1,6 +1,7 @@
 """What a version is worth, measured the way it is served: through `app.imaging` and an engine."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app import imaging
-from app.engines import Engine, Prediction
+from app.engines import Engine, Prediction, predict_all
 
 Encode = Callable[[NDArray[np.uint8]], bytes]
 
@@ -54,9 +55,11 @@ def predict(engine: Engine, images: NDArray[np.uint8], encode: Encode = png) -> 
     """Predictions for uint8 ``[N, H, W, 3]``, N at least 1, each picture as a file on its way."""
     size = images.shape[1:3]
     parts = []
-    for start in range(0, len(images), BATCH):
-        files = (encode(pixels) for pixels in images[start : start + BATCH])
-        parts.append(engine.predict(np.stack([imaging.decode(file, size=size).pixels for file in files])))
+    with ThreadPoolExecutor(engine.concurrency) as threads:
+        for start in range(0, len(images), BATCH):
+            files = (encode(pixels) for pixels in images[start : start + BATCH])
+            received = np.stack([imaging.decode(file, size=size).pixels for file in files])
+            parts.append(predict_all(engine, received, threads))
     return Prediction(
         np.concatenate([part.probabilities for part in parts]),
         np.concatenate([part.ood_score for part in parts]),

@@ -5,6 +5,7 @@ To add an engine: one file here with a class that is an `Engine` and a `Loader`,
 
 import logging
 from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -41,9 +42,10 @@ class Prediction:
 
 
 class Engine(Protocol):
-    """A loaded model. Not for several threads at once: whoever holds it calls it from one thread at a time.
+    """A loaded model.
 
-    `batch_sizes` are the sizes that it really runs, ascending; others are padded or cut to them.
+    At most `concurrency` threads may call it at the same time, which whoever holds it sees to. `batch_sizes`
+    are the sizes that it really runs, ascending from 1; others are padded or cut to them.
     """
 
     @property
@@ -54,6 +56,9 @@ class Engine(Protocol):
 
     @property
     def batch_sizes(self) -> tuple[int, ...]: ...
+
+    @property
+    def concurrency(self) -> int: ...
 
     def predict(self, images: NDArray[np.uint8]) -> Prediction:
         """The answers for uint8 [N, H, W, 3], N at least 1, each independent of its neighbours.
@@ -67,6 +72,21 @@ class Engine(Protocol):
 
 
 Loader = Callable[[Path, int], Engine]
+
+
+def predict_all(engine: Engine, images: NDArray[np.uint8], threads: Executor) -> Prediction:
+    """`Engine.predict` shared out among `threads`, at most `concurrency` of them.
+
+    For whoever has all pictures at hand; the service, to which they come one by one, has its `Batcher`.
+    """
+    share = min(engine.batch_sizes[-1], -(-len(images) // engine.concurrency))
+    size = max(size for size in engine.batch_sizes if size <= share)
+    parts = [images[start : start + size] for start in range(0, len(images), size)]
+    answers = list(threads.map(engine.predict, parts))
+    return Prediction(
+        probabilities=np.concatenate([each.probabilities for each in answers]),
+        ood_score=np.concatenate([each.ood_score for each in answers]),
+    )
 
 
 def names() -> list[str]:

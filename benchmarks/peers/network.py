@@ -7,6 +7,7 @@ They read the environment: `PEER_MODEL` is the folder of the published version a
 import json
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
@@ -69,4 +70,5 @@ def _engine(threads: int) -> Predict:
     from app import engines
 
     engine = engines.choose(ENGINE, MODEL, threads)
-    return lambda images: engine.predict(images).probabilities
+    pool = ThreadPoolExecutor(engine.concurrency)
+    return lambda images: engines.predict_all(engine, images, pool).probabilities
