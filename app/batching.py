@@ -94,7 +94,7 @@ class Batcher:
     @property
     def alive(self) -> bool:
         """Whether what is submitted now will be looked at."""
-        return not self._closing and all(thread.is_alive() for thread in self._threads)
+        return not self._closing  # a thread that ends, for whatever reason, says so
 
     @property
     def batch(self) -> int | None:

@@ -5,6 +5,7 @@ a request, so that no sender can make the number of series grow.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Final, Literal
 
 import numpy as np
@@ -27,6 +28,7 @@ BYTES: Final = tuple(float(4**power) for power in range(5, 14))  # 1 KiB to 64 M
 PICTURES: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 RATIO: Final = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 
+_REMEMBERED: Final = 4096
 _STAGES: Final[tuple[Stage, ...]] = ("read", "decode", "queue", "infer", "total")
 
 
@@ -82,6 +84,9 @@ class Metrics:
         self._predictions = self._counter(
             "classifier_predictions", "Pictures by the class that was most probable.", "label"
         )
+        # To find a counter by its labels takes longer than to count.
+        self._of_class = lru_cache(_REMEMBERED)(self._predictions.labels)
+        self._of_request = lru_cache(_REMEMBERED)(self.requests.labels)
         stages = Histogram(
             "classifier_stage_seconds",
             "Where time went; read and total are of requests with an answer, the rest of their pictures.",
@@ -123,16 +128,19 @@ class Metrics:
         """What is looked up too: of each version with feedback its labels, and its figures by name."""
         self._live.feedback = figures
 
+    def answered(self, route: str, method: str, status: int) -> None:
+        """Counts a request; each comes from a short list."""
+        self._of_request(route, method, str(status)).inc()
+
     def took(self, stage: Stage, seconds: float) -> None:
         self._stages[stage].observe(seconds)
 
     def predicted(self, class_names: Sequence[str], probabilities: NDArray[np.float32]) -> None:
         """Counts answers, float32 [N, K] with K names. When either metric shifts, so does the input."""
-        for class_id, confidence in zip(
-            probabilities.argmax(axis=1).tolist(), probabilities.max(axis=1).tolist(), strict=True
-        ):
-            self._predictions.labels(class_names[class_id]).inc()
-            self._confidence.observe(confidence)
+        for row in probabilities:
+            best = row.argmax()
+            self._of_class(class_names[best]).inc()
+            self._confidence.observe(float(row[best]))
 
     def tell_others(self) -> bool:
         """Lets the other processes know what this one is doing; False if there are none."""

@@ -114,7 +114,7 @@ async def test_what_waits_is_seen_while_it_waits(settings: Settings, encode: Enc
         await asyncio.gather(first, *others)
         found = figures(app.state.metrics)
         assert found["classifier_pictures_waiting stage=queue"] == found["classifier_requests_in_flight"] == 0
-        assert (found["classifier_batch_pictures_count"], found["classifier_batch_pictures_sum"]) == (2, 4)
+        assert (found["classifier_batch_pictures_count"], found["classifier_batch_pictures_sum"]) == (3, 4)
 
 
 async def test_the_live_version_is_named_and_absent_until_it_answers(settings: Settings) -> None:

@@ -38,7 +38,7 @@ class Observed:
 
     def count(self, metrics: Metrics, route: str, method: str, *, classifies: bool) -> None:
         """`route` and `method` come from a short list; time and size are of requests that `classifies`."""
-        metrics.requests.labels(route, method, str(self.status)).inc()
+        metrics.answered(route, method, self.status)
         if self.code:
             metrics.refusals.labels(self.code).inc()
         if classifies and self.status == 200:
