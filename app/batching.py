@@ -44,8 +44,9 @@ class _Batch:
 class Batcher:
     """Feeds one engine from `threads` threads. `predict` and `close` belong to one event loop.
 
-    `batch_sizes` are those that the engine runs without loss, ascending from 1. At most `max_queued` pictures
-    wait, and `max_background` in the background. All have the same size, so this bounds their bytes too.
+    `batch_sizes` are those that the engine runs without loss, ascending; what is less than the first makes a
+    batch too. At most `max_queued` pictures wait, and `max_background` in the background. All have the same
+    size, so this bounds their bytes too.
     """
 
     def __init__(
@@ -70,8 +71,7 @@ class Batcher:
         self._lock = threading.Lock()
         self._idle: list[threading.Condition] = []
         self._threads = [
-            threading.Thread(target=self._work, name=f"engine-{index}", daemon=True)
-            for index in range(threads)
+            threading.Thread(target=self._work, name="engine", daemon=True) for _ in range(threads)
         ]
         for thread in self._threads:
             thread.start()
@@ -176,7 +176,7 @@ class Batcher:
     def _share(self) -> int:
         """How many one thread takes: those that have nothing to do get as many, and sizes run whole."""
         pictures = -(-self._ordinary.queued // (1 + len(self._idle)))
-        return max(size for size in self._batch_sizes if size <= pictures)
+        return max((size for size in self._batch_sizes if size <= pictures), default=self._batch_sizes[0])
 
     def _begin(self, pieces: list[Piece], *, background: bool) -> _Batch:
         self._batches += 1

@@ -55,7 +55,7 @@ class Model:
         self._turns = threading.Semaphore(engine.concurrency)
         self._batcher = Batcher(
             self._run,
-            batch_sizes=[size for size in engine.batch_sizes if size <= max_batch],
+            batch_sizes=[size for size in engine.batch_sizes if size <= max_batch] or [max_batch],
             max_queued=max_queued,
             threads=engine.concurrency,
         )

@@ -36,6 +36,7 @@ LAYERS = (
     ("app.parquet",),
     ("app.operations", "app.wire"),
     (
+        "app.chatter",
         "app.cores",
         "app.estimation",
         "app.folder",
@@ -48,6 +49,7 @@ LAYERS = (
     ("app.errors",),
 )
 OPEN_TO_TRAINING = {
+    "app.chatter",
     "app.engines",
     "app.errors",
     "app.folder",

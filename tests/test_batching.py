@@ -365,6 +365,13 @@ async def test_a_batch_has_a_size_that_the_engine_runs_whole(own_engine: FakeEng
     await batcher.close()
 
 
+async def test_fewer_pictures_than_the_smallest_size_make_a_batch_too(own_engine: FakeEngine) -> None:
+    batcher = Batcher(own_engine.predict, batch_sizes=[4, 8], max_queued=20)
+    assert is_answer_to(await batcher.predict(pictures(3)), pictures(3))
+    assert own_engine.batches == [3]
+    await batcher.close()
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 async def test_when_one_of_its_threads_dies_the_others_still_answer_what_they_have() -> None:
     release = threading.Event()

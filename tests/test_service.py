@@ -130,6 +130,7 @@ def test_the_log_holds_no_traceback_and_no_chatter_of_the_engine(service: Servic
     assert f"{MODEL} version 1 is loaded on tensorflow (float32)" in log
     assert "Traceback" not in log
     assert "oneDNN" not in log
+    assert "absl::" not in log
 
 
 # The last test of the service that the others share: it stops it.

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+from app.chatter import held_back
 from app.errors import ServiceError
 from app.manifest import NAME_PATTERN
 from app.repository import Repository
@@ -285,7 +286,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         size = data.image_size, data.image_size
         extent = Extent.chosen(options.disturbed, options.photos, data.class_names, size)
 
-        from training.run import Checkpoints, train_and_publish
+        with held_back():
+            from training.run import Checkpoints, train_and_publish
 
         train_and_publish(
             recipe,

@@ -16,7 +16,7 @@ from app.errors import MalformedBodyError
 
 DEFAULT_MAX_PARTS: Final = 16
 _MULTIPART: Final = re.compile(r"multipart/form-data; boundary=([0-9A-Za-z'()+_./-]{1,70})")
-_HEADERS: Final = re.compile(rb"(?:[A-Za-z-]+: [!-~][ -~]*\r\n){1,4}\r\n")
+_HEADERS: Final = re.compile(rb"(?:[A-Za-z-]+: [!-~][ -~]{0,999}\r\n){1,4}\r\n")
 # As nearly every client writes it.
 _PLAIN: Final = re.compile(rb'form-data; name="([^"\\\r\n;]+)"(; filename="[^"\\\r\n;]*")?')
 

@@ -45,7 +45,7 @@ class Engine(Protocol):
     """A loaded model.
 
     At most `concurrency` threads may call it at the same time, which whoever holds it sees to. `batch_sizes`
-    are the sizes that it really runs, ascending from 1; others are padded or cut to them.
+    are the sizes that it really runs, ascending; others are padded or cut to them.
     """
 
     @property

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its errors arrive as exceptions all the same
 
-import tensorflow as tf
-
+from app.chatter import held_back
 from app.engines import Prediction
 from app.errors import EngineError
+
+with held_back():
+    import tensorflow as tf
 
 SIGNATURE: Final = "scored"
 # TensorFlow keeps plans and memory for every shape it has ever seen, so it only ever sees these.
