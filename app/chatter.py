@@ -1,4 +1,4 @@
-"""Keeps out of the log what TensorFlow says of itself while it is imported; no setting of it prevents that."""
+"""Keeps out of the log what TensorFlow says of itself while it is imported, which no setting prevents."""
 
 import os
 import re

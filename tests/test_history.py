@@ -23,3 +23,9 @@ def test_a_line_that_a_crash_cut_short_is_left_out(tmp_path: Path) -> None:
     assert history.epochs() == (epoch(1),)
     history.forget()
     assert history.epochs() == ()
+
+
+def test_an_epoch_may_end_before_anything_else_made_the_folder(tmp_path: Path) -> None:
+    history = History(tmp_path / "run" / "history.jsonl")
+    history.record(epoch(1))
+    assert history.epochs() == (epoch(1),)

@@ -26,6 +26,7 @@ class History:
         self._path.unlink(missing_ok=True)
 
     def record(self, epoch: Epoch) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)  # an epoch may end before the first checkpoint
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(epoch)) + "\n")
 
