@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from app.api import problems
+from app.api import departure, problems
 from app.errors import (
     BodyTimeoutError,
     HeadersTimeoutError,
@@ -80,6 +80,7 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._header_bytes = 0
         self._header_count = 0
         self._refusal: UploadError | None = None
+        self._departure = departure.Departure()
 
     # Connections
 
@@ -90,6 +91,7 @@ class _BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._expect_nothing()
+        self._departure.happen()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -132,6 +134,7 @@ class _BoundedProtocol(HttpToolsProtocol):
             raise MalformedRequestError(f"A request has one header Host; this one has {hosts}.")
         self._in_headers, self._has_request = False, True
         self._expect_body()
+        departure.offer(self.scope, self._departure)
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:

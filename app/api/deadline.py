@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from starlette.requests import ClientDisconnect, Request
 
+from app.api import departure
 from app.errors import DeadlineError, ParameterError
 from app.settings import Settings
 
@@ -19,7 +20,7 @@ PARAMETER: Final[dict[str, Any]] = {
 }
 
 _LONGEST_NUMBER: Final = 12
-# Most answers are there sooner, so most requests are spared a task that listens.
+# Many answers are there sooner.
 _QUICK_S: Final = 0.05
 
 
@@ -47,7 +48,8 @@ def too_late(limit_s: float) -> DeadlineError:
 class deadline:  # noqa: N801
     """Gives up what is awaited inside when the time is over or the caller leaves; the body has been read.
 
-    Most answers are there sooner than either can matter, so at first this is one timer and nothing else.
+    Where the server does not tell that the caller has left, a task listens for it, once many answers would
+    have been given.
 
     Raises:
         DeadlineError: the time is over.
@@ -56,21 +58,26 @@ class deadline:  # noqa: N801
 
     def __init__(self, request: Request, settings: Settings) -> None:
         self._seconds = timeout_s(request, settings)
+        self._patience = asyncio.timeout(self._seconds)
         self._receive = request.receive
-        self._patience = asyncio.timeout(None)
+        self._departure = departure.of(request.scope)
+        self._timer: asyncio.TimerHandle | None = None
         self._listener: asyncio.Task[None] | None = None
         self._left = False
 
     async def __aenter__(self) -> None:
         await self._patience.__aenter__()
-        loop = asyncio.get_running_loop()
-        self._over_at = loop.time() + self._seconds
-        self._timer = loop.call_later(min(self._seconds, _QUICK_S), self._watch)
+        if self._departure is not None:
+            self._departure.watch(self._leave)
+        else:
+            self._timer = asyncio.get_running_loop().call_later(_QUICK_S, self._watch)
 
     async def __aexit__(self, *failure: Any) -> None:
-        self._timer.cancel()
-        if self._listener is not None:
-            self._listener.cancel()
+        if self._departure is not None:
+            self._departure.forget(self._leave)
+        for ended in (self._timer, self._listener):
+            if ended is not None:
+                ended.cancel()
         try:
             await self._patience.__aexit__(*failure)
         except TimeoutError as error:
@@ -79,13 +86,15 @@ class deadline:  # noqa: N801
             raise too_late(self._seconds) from error
 
     def _watch(self) -> None:
-        self._patience.reschedule(self._over_at)
         self._listener = asyncio.create_task(self._listen())
 
     async def _listen(self) -> None:
         """Waits for the end of the connection."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self._left = not self._patience.expired()
-        if self._left:
+        self._leave()
+
+    def _leave(self) -> None:
+        if not self._patience.expired():
+            self._left = True
             self._patience.reschedule(asyncio.get_running_loop().time())

@@ -1,0 +1,70 @@
+import asyncio
+
+import pytest
+import uvicorn
+from asgi import until
+from conftest import Encode, free_port
+from fakes import FakeEngine
+
+from app.api import departure
+from app.api.departure import Departure
+from app.http_protocol import bounded
+from app.main import create_app
+from app.model import State
+from app.settings import Settings
+
+pytestmark = pytest.mark.anyio
+
+
+def test_who_watches_is_told_once_it_happens_and_later_ones_at_once() -> None:
+    told: list[str] = []
+    connection = Departure()
+
+    def first() -> None:
+        told.append("first")
+
+    def forgotten() -> None:
+        told.append("forgotten")
+
+    connection.watch(first)
+    connection.watch(forgotten)
+    connection.forget(forgotten)
+    assert told == []
+    connection.happen()
+    connection.watch(lambda: told.append("later"))
+    assert told == ["first", "later"]
+
+
+def test_other_extensions_of_a_scope_stay_and_one_without_it_has_none() -> None:
+    scope = {"extensions": {"other": {}}}
+    departure.offer(scope, connection := Departure())
+    assert set(scope["extensions"]) == {"other", departure.EXTENSION}
+    assert departure.of(scope) is connection
+    assert departure.of({}) is None
+
+
+async def test_the_work_of_who_hangs_up_leaves_the_queue_at_once(settings: Settings, encode: Encode) -> None:
+    """Over a real socket: the server tells, and nothing listens."""
+    engine, port, picture = FakeEngine(), free_port(), encode()
+    app = create_app(settings, lambda *_: engine)
+    config = uvicorn.Config(app, port=port, http=bounded(settings), log_config=None, ws="none", lifespan="on")
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve())
+    await until(lambda: server.started and app.state.serving.state is State.READY)
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n"
+    request = head % len(picture) + picture
+    engine.gate.clear()
+    engine.batches.clear()
+    connections = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+    connections[0][1].write(request)
+    await until(lambda: engine.batches == [1])
+    connections[1][1].write(request)
+    await until(lambda: app.state.serving.live.queued == 1)
+    connections[1][1].close()
+    await until(lambda: app.state.serving.live.queued == 0)
+    engine.gate.set()
+    assert (await connections[0][0].readline()).startswith(b"HTTP/1.1 200")
+    assert engine.batches == [1]
+    connections[0][1].close()
+    server.should_exit = True
+    await serving
