@@ -30,9 +30,10 @@ def described() -> dict[str, Any]:
 
 
 def slug(machine: dict[str, Any]) -> str:
-    """Short enough for the name of a file: processor and cores."""
+    """Short enough for the name of a file: processor, the newest of its instructions, and cores."""
     words = re.findall(r"[a-z0-9]+", machine["processor"].lower())
-    return "-".join([*words[:4], f"{machine['cores']}-cores"])
+    newest = [name.replace("_", "-") for name in machine["instructions"][-1:]]
+    return "-".join([*words[:4], *newest, f"{machine['cores']}-cores"])
 
 
 def _field(text: str, name: str) -> str:

@@ -77,6 +77,15 @@ def test_as_many_threads_as_it_allows_may_ask_it_at_the_same_time(engine: Engine
         assert answer.probabilities == pytest.approx(engine.predict(images).probabilities, abs=1e-5)
 
 
+def test_pixels_may_lie_in_memory_in_any_way(engine: Engine) -> None:
+    """Those of a decoded picture are not to be written to, and a slice has gaps."""
+    images = pictures(6)[::2]
+    expected = engine.predict(images.copy())
+    images.setflags(write=False)
+    for given in (images, np.asfortranarray(images)):
+        assert engine.predict(given).probabilities == pytest.approx(expected.probabilities, abs=1e-6)
+
+
 def test_the_answers_are_right(engine: Engine) -> None:
     images, expected = pictures(5), strongest_colour(pictures(5))
     prediction = engine.predict(images)

@@ -69,25 +69,30 @@ class OpenVINOEngine:
         self._lending = threading.Lock()
         self._is_closed = False
         self._classes = _classes(on_all_cores, path)
+        self._places = [_place(on_all_cores, name) for name in OUTPUTS]
 
     def predict(self, images: NDArray[np.uint8]) -> Prediction:
         """See `Engine.predict`."""
         if self._is_closed:
             raise EngineError("The OpenVINO engine was closed.")
         count = len(images)
-        answers = Prediction(np.empty((count, self._classes), np.float32), np.empty(count, np.float32))
+        images = np.ascontiguousarray(images)
+        can_share = images.flags.writeable  # OpenVINO takes the memory of no other; what it takes has to stay
+        answers = np.empty((count, self._classes), np.float32), np.empty(count, np.float32)
         try:
             with self._lent(count) as request:
                 for part in _parts(count):
-                    # The outputs are OpenVINO's own memory, overwritten by the next batch.
-                    outputs = request.infer({0: images[part]}, share_inputs=True, share_outputs=True)
-                    answers.probabilities[part] = outputs["probabilities"]
-                    answers.ood_score[part] = outputs["ood_score"]
+                    # Tensors in and out by their places: to name them takes as long as a tenth of a picture.
+                    request.set_input_tensor(ov.Tensor(images[part], shared_memory=can_share))
+                    request.infer(share_outputs=True)
+                    # What is there is OpenVINO's own memory, overwritten by the next batch.
+                    for answer, place in zip(answers, self._places, strict=True):
+                        answer[part] = request.get_output_tensor(place).data
         except RuntimeError as error:
             raise EngineError(
                 f"OpenVINO failed on {count} pictures of shape {list(images.shape[1:])}."
             ) from error
-        return answers
+        return Prediction(*answers)
 
     def close(self) -> None:
         """See `Engine.close`."""
@@ -132,6 +137,11 @@ def _classes(model: Any, path: Path) -> int:
             "Publish the version again."
         )
     return int(shapes["probabilities"][1].get_length())
+
+
+def _place(model: Any, name: str) -> int:
+    """Which of the outputs has this name."""
+    return next(place for place, output in enumerate(model.outputs) if name in output.get_names())
 
 
 def _parts(count: int) -> Iterator[slice]:
