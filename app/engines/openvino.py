@@ -28,12 +28,15 @@ OUTPUTS: Final = ("probabilities", "ood_score")
 # Plans are made for each size when it is first seen. One model for all of them holds its weights once. More
 # pictures at a time bring no more per second here, and the more there are, the longer each of them waits.
 BATCH_SIZES: Final = (1, 2, 4, 8)
+# Batches at the same time; each needs memory of its own. Eight cores compute more than one process can decode
+# and send, so where there are more, several share a batch.
+_MOST_AT_ONCE: Final = 8
 _DEVICE: Final = "CPU"
 _HINTS: Final[dict[Precision, str]] = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 
 
 class OpenVINOEngine:
-    """Computes several batches at the same time, each on a core of its own, and a lone picture on all cores.
+    """Computes several batches at the same time, as a rule each on its own core, and a lone picture on all.
 
     Cores that share a batch wait for each other after every layer. That makes a lone picture twice as fast on
     two of them, but while others want these cores too (HTTP does), it costs a quarter of the throughput.
@@ -50,18 +53,20 @@ class OpenVINOEngine:
             EngineError: OpenVINO cannot load the file, or it is another kind of model.
         """
         self.precision: str = precision
-        self.concurrency = threads or available_cores()
+        cores = threads or available_cores()
+        self.concurrency = min(cores, _MOST_AT_ONCE)
         core = ov.Core()
         if precision == "bfloat16" and "BF16" not in core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES"):
             raise EngineUnavailableError("This processor does not compute in bfloat16.")
         path = folder / (QUANTIZED if precision == "int8" else MODEL)
         if not path.is_file():
             raise EngineUnavailableError(f"The version in {folder} was published without {path.name}.")
-        options = _options(self.concurrency, precision)
+        options = _options(cores, precision)
         try:
             model = core.read_model(path)
-            on_all_cores = core.compile_model(model, _DEVICE, {**options, "NUM_STREAMS": 1})
-            on_one_core = core.compile_model(model, _DEVICE, {**options, "NUM_STREAMS": self.concurrency})
+            on_all_cores = on_one_core = core.compile_model(model, _DEVICE, {**options, "NUM_STREAMS": 1})
+            if self.concurrency > 1:
+                on_one_core = core.compile_model(model, _DEVICE, {**options, "NUM_STREAMS": self.concurrency})
             self._alone: list[Any] = [on_all_cores.create_infer_request()]
             self._beside: list[Any] = [on_one_core.create_infer_request() for _ in range(self.concurrency)]
         except RuntimeError as error:
