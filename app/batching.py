@@ -3,8 +3,8 @@
 An idle engine starts at once on whatever there is. While it runs, arrivals collect; when it is done it takes
 as many of them as fit, oldest first. So no timer delays anybody, and batches grow with load by themselves.
 The engine runs in threads of its own, which go from batch to batch without passing through the event loop.
-Where it takes several at a time, each has its own batch: while one's answers are on their way out, the others
-compute, and no core waits for another.
+Where it takes several at a time, each thread has a batch of its own: while the answers of one are on their
+way out, the others compute.
 
 What can wait (explanations, a second version's opinion) goes into a lane of its own, which is looked at only
 when nothing else waits, as `SpareTime` allows: whoever comes next waits for no more than a few of these.
@@ -107,7 +107,7 @@ class Batcher:
         """Answers for uint8 [N, H, W, 3], N at least 1. A caller that is cancelled gives up its place.
 
         `background` lets everything else go first, however long that takes. `by` asks another engine in the
-        turn of this one, so that the two do not compete for the cores.
+        turn of this one, when this one has nothing to do, so that the two do not compete for the cores.
 
         Raises:
             OverloadedError: the queue has no room for N more pictures.
@@ -124,7 +124,10 @@ class Batcher:
             raise
 
     async def close(self) -> None:
-        """Takes nothing more, answers what waits and ends the threads, however long that takes."""
+        """Takes nothing more, answers what waits but for the background, and ends the threads.
+
+        That takes as long as it takes.
+        """
         with self._lock:
             self._closing = True
             self._wake_all()
@@ -152,7 +155,10 @@ class Batcher:
             while batch := self._next_batch(called):
                 self._deliver(self._answer(batch.pieces))
                 self._end(batch)
+                batch = None  # it holds pictures
         finally:
+            if batch:
+                self._end(batch)
             self._stop([batch] if batch else [])
 
     def _next_batch(self, called: threading.Condition) -> _Batch | None:
@@ -162,7 +168,7 @@ class Batcher:
                 if self._closing:
                     return None
                 now = perf_counter()
-                rest_s = self._spare.rest_s(now) if self._background.jobs else None
+                rest_s = self._rest_s(now)
                 if rest_s == 0:
                     self._spare.begins()
                     return self._begin(self._background.take(self._spare.pictures(now)), background=True)
@@ -173,9 +179,17 @@ class Batcher:
             self._spare.ordinary_begins(perf_counter())
             return self._begin(self._ordinary.take(self._share()), background=False)
 
+    def _rest_s(self, now: float) -> float | None:
+        """How long the background has to wait; None for as long as nothing changes."""
+        if not self._background.jobs:
+            return None
+        if self._running and self._background.jobs[0].by != self._predict:
+            return None  # another engine would compete with this one
+        return self._spare.rest_s(now)
+
     def _share(self) -> int:
         """How many one thread takes: those that have nothing to do get as many, and sizes run whole."""
-        pictures = -(-self._ordinary.queued // (1 + len(self._idle)))
+        pictures = -(-self._ordinary.queued // (len(self._threads) - len(self._running)))
         return max((size for size in self._batch_sizes if size <= pictures), default=self._batch_sizes[0])
 
     def _begin(self, pieces: list[Piece], *, background: bool) -> _Batch:

@@ -2,31 +2,40 @@
 
 import os
 import re
-import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
 _STDERR: Final = 2
 _CHATTER: Final = re.compile(
-    rb"WARNING: All log messages before absl::|[IWE]\d{4} \d\d:\d\d:|To enable the following instructions"
+    rb"WARNING: All log messages before absl::|[IW]\d{4} \d\d:\d\d:|To enable the following instructions"
 )
+_LONGEST_WAIT_S: Final = 1.0
 
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Lets through to standard error what is none, and that only at the end, whoever wrote it."""
-    if not hasattr(os, "memfd_create"):  # Linux has it
+    """Lets through to standard error what is none, line by line, whoever wrote it."""
+    try:
+        stderr = os.dup(_STDERR)
+    except OSError:  # it is closed
         yield
         return
-    stderr = os.dup(_STDERR)
-    with os.fdopen(os.memfd_create("stderr"), "rb") as written:
-        os.dup2(written.fileno(), _STDERR)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(stderr, _STDERR)
-            os.close(stderr)
-            written.seek(0)
-            os.write(_STDERR, b"".join(line for line in written if not _CHATTER.match(line)))
+    reading, writing = os.pipe()
+    reader = threading.Thread(target=_pass_on, args=(reading, stderr), name="chatter", daemon=True)
+    reader.start()
+    os.dup2(writing, _STDERR)
+    os.close(writing)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, _STDERR)
+        reader.join(_LONGEST_WAIT_S)  # a process that was started meanwhile may hold the other end
+
+
+def _pass_on(reading: int, stderr: int) -> None:
+    with os.fdopen(reading, "rb") as lines, os.fdopen(stderr, "wb", buffering=0) as out:
+        for line in lines:
+            if not _CHATTER.match(line):
+                out.write(line)

@@ -105,7 +105,7 @@ def read(path: Path) -> Golden:
 
 
 def replay(golden: Golden, engine: Engine, tolerance: float) -> None:
-    """Decodes and predicts every golden picture again and compares.
+    """Decodes and predicts every golden picture again, together and alone, and compares.
 
     Pixels of lossless files must be equal, those of others within `LOSSY_LEVELS`; probabilities within
     `tolerance`, and the OOD score within `tolerance` times its own size where that is above 1.
@@ -114,7 +114,17 @@ def replay(golden: Golden, engine: Engine, tolerance: float) -> None:
         GoldenError: a picture came out differently; the message says which, by how much, and what is allowed.
     """
     pixels = np.stack([_decoded_again(golden, index) for index in range(len(golden.files))])
-    prediction = engine.predict(pixels)
+    _compare_all(golden, engine, engine.predict(pixels), tolerance)
+    # An engine may treat a lone picture apart.
+    alone = [engine.predict(pixels[index : index + 1]) for index in range(len(pixels))]
+    joined = Prediction(
+        np.concatenate([each.probabilities for each in alone]),
+        np.concatenate([each.ood_score for each in alone]),
+    )
+    _compare_all(golden, engine, joined, tolerance)
+
+
+def _compare_all(golden: Golden, engine: Engine, prediction: Prediction, tolerance: float) -> None:
     if prediction.probabilities.shape != golden.prediction.probabilities.shape:
         raise GoldenError(
             f"The engine {engine.name} gives probabilities of shape {list(prediction.probabilities.shape)} "

@@ -91,8 +91,8 @@ class _BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._expect_nothing()
-        self._departure.happen()
         super().connection_lost(exc)
+        self._departure.happen()
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
@@ -140,6 +140,9 @@ class _BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._expected, self._is_armed = None, False
         super().on_message_complete()
+        if not self.pipeline:
+            # Reading may have paused for a large body. Nobody waits for more of that, but for the departure.
+            self.flow.resume_reading()
 
     # Deadlines
 

@@ -134,7 +134,7 @@ def _picture(image: Image.Image, form: str, data: bytes, size: tuple[int, int], 
 
 
 def _is_blank(pixels: NDArray[np.uint8]) -> bool:
-    """Whether each channel has nearly one level; of most pictures a few pixels tell that it has not."""
+    """Whether each channel has nearly one level; of most small pictures a few pixels tell that it has not."""
     height, width, _ = pixels.shape
     few = pixels[:: -(-height // _FEW), :: -(-width // _FEW), 1].ravel().tolist()
     mean = sum(few) / len(few)

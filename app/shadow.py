@@ -1,7 +1,7 @@
 """A second version looks at what the live one answered, in its spare time, and they are compared.
 
 Nobody waits for it: the answer is on its way before the shadow is asked, and it is asked in the background of
-the live version's own engine thread, so that the two never compete for the cores.
+the live version's own engine, when that has nothing to do, so that the two hardly compete for the cores.
 """
 
 import asyncio

@@ -412,6 +412,29 @@ async def test_between_ordinary_pictures_one_thread_at_a_time_works_on_the_backg
     await batcher.close()
 
 
+async def test_another_engine_is_asked_only_while_this_one_has_nothing_to_do() -> None:
+    engine, others = SteppedEngine(), threading.Lock()
+    taken: list[int] = []
+
+    def other(images: Pictures) -> Prediction:
+        assert others.acquire(blocking=False), "it was asked twice at the same time"
+        taken.append(len(images))
+        time.sleep(0.002)
+        others.release()
+        return strongest_colour(images)
+
+    batcher = Batcher(engine.predict, batch_sizes=UP_TO_8, max_queued=20, threads=2, lately_s=0)
+    tasks = await start(batcher.predict(pictures(1)))
+    await until(partial(engine.has_taken, 1))
+    tasks += await start(*(batcher.predict(pictures(9), background=True, by=other) for _ in range(2)))
+    await asyncio.sleep(0.02)
+    assert taken == []
+    engine.finish()
+    await asyncio.gather(*tasks)
+    assert sum(taken) == 18
+    await batcher.close()
+
+
 async def test_where_nobody_comes_the_background_runs_in_every_thread() -> None:
     engine = SteppedEngine()
     batcher = Batcher(engine.predict, batch_sizes=UP_TO_8, max_queued=20, threads=2)

@@ -5,6 +5,7 @@ import uvicorn
 from asgi import until
 from conftest import Encode, free_port
 from fakes import FakeEngine
+from PIL import Image
 
 from app.api import departure
 from app.api.departure import Departure
@@ -43,9 +44,12 @@ def test_other_extensions_of_a_scope_stay_and_one_without_it_has_none() -> None:
     assert departure.of({}) is None
 
 
-async def test_the_work_of_who_hangs_up_leaves_the_queue_at_once(settings: Settings, encode: Encode) -> None:
-    """Over a real socket: the server tells, and nothing listens."""
-    engine, port, picture = FakeEngine(), free_port(), encode()
+@pytest.mark.parametrize("size", [(32, 32), (600, 500)])
+async def test_the_work_of_who_hangs_up_leaves_the_queue_at_once(
+    settings: Settings, encode: Encode, size: tuple[int, int]
+) -> None:
+    """Over a real socket: the server tells, and nothing listens. A large body makes it pause to read."""
+    engine, port, picture = FakeEngine(), free_port(), encode(Image.effect_noise(size, 90))
     app = create_app(settings, lambda *_: engine)
     config = uvicorn.Config(app, port=port, http=bounded(settings), log_config=None, ws="none", lifespan="on")
     server = uvicorn.Server(config)
@@ -58,7 +62,9 @@ async def test_the_work_of_who_hangs_up_leaves_the_queue_at_once(settings: Setti
     connections = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
     connections[0][1].write(request)
     await until(lambda: engine.batches == [1])
-    connections[1][1].write(request)
+    connections[1][1].write(request[:200])
+    await asyncio.sleep(0.05)
+    connections[1][1].write(request[200:])
     await until(lambda: app.state.serving.live.queued == 1)
     connections[1][1].close()
     await until(lambda: app.state.serving.live.queued == 0)

@@ -1,4 +1,8 @@
-"""How the server tells at once that a caller has left; to listen for that would take a task per request."""
+"""How the server tells at once that a caller has left; to listen for that would take a task per request.
+
+A client that sends its next request before it has the answer is not seen leaving, since the server reads no
+further until it has answered.
+"""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -19,7 +23,8 @@ class Departure:
         """Calls `leave` when the connection ends, and at once if it has."""
         if self._has_happened:
             leave()
-        self._waiting.add(leave)
+        else:
+            self._waiting.add(leave)
 
     def forget(self, leave: Callable[[], object]) -> None:
         self._waiting.discard(leave)

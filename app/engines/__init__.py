@@ -79,8 +79,8 @@ def predict_all(engine: Engine, images: NDArray[np.uint8], threads: Executor) ->
 
     For whoever has all pictures at hand; the service, to which they come one by one, has its `Batcher`.
     """
-    share = min(engine.batch_sizes[-1], -(-len(images) // engine.concurrency))
-    size = max(size for size in engine.batch_sizes if size <= share)
+    share = -(-len(images) // engine.concurrency)
+    size = max((size for size in engine.batch_sizes if size <= share), default=engine.batch_sizes[0])
     parts = [images[start : start + size] for start in range(0, len(images), size)]
     answers = list(threads.map(engine.predict, parts))
     return Prediction(

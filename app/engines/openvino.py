@@ -25,8 +25,8 @@ Precision = Literal["float32", "bfloat16", "int8"]
 MODEL: Final = Path("openvino", "model.xml")
 QUANTIZED: Final = Path("openvino", "int8.xml")
 OUTPUTS: Final = ("probabilities", "ood_score")
-# Plans are made for each size when it is first seen. One model for all of them holds its weights once. More
-# pictures at a time bring no more per second here, and the more there are, the longer each of them waits.
+# Plans are made for each size when it is first seen, and hold memory. More pictures at a time bring no more a
+# second here, and the more there are, the longer each of them waits.
 BATCH_SIZES: Final = (1, 2, 4, 8)
 # Batches at the same time; each needs memory of its own. Eight cores compute more than one process can decode
 # and send, so where there are more, several share a batch.
@@ -39,7 +39,7 @@ class OpenVINOEngine:
     """Computes several batches at the same time, as a rule each on its own core, and a lone picture on all.
 
     Cores that share a batch wait for each other after every layer. That makes a lone picture twice as fast on
-    two of them, but while others want these cores too (HTTP does), it costs a quarter of the throughput.
+    two of them, but while others want these cores too (HTTP does), a batch for each brings a third more.
     """
 
     name = "openvino"
@@ -64,11 +64,12 @@ class OpenVINOEngine:
         options = _options(cores, precision)
         try:
             model = core.read_model(path)
-            on_all_cores = on_one_core = core.compile_model(model, _DEVICE, {**options, "NUM_STREAMS": 1})
+            on_all_cores = beside_others = core.compile_model(model, _DEVICE, {**options, "NUM_STREAMS": 1})
             if self.concurrency > 1:
-                on_one_core = core.compile_model(model, _DEVICE, {**options, "NUM_STREAMS": self.concurrency})
+                several = {**options, "NUM_STREAMS": self.concurrency}
+                beside_others = core.compile_model(model, _DEVICE, several)
             self._alone: list[Any] = [on_all_cores.create_infer_request()]
-            self._beside: list[Any] = [on_one_core.create_infer_request() for _ in range(self.concurrency)]
+            self._beside: list[Any] = [beside_others.create_infer_request() for _ in range(self.concurrency)]
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot load {path}.") from error
         self._lending = threading.Lock()
