@@ -35,6 +35,8 @@ def derive(folder: Path, recorded: Golden, held_out: HeldOut, report: Report) ->
     found: dict[str, Any] = {}
     for precision, (path, attempt) in attempts.items():
         try:
+            if not all(each["published"] for each in found.values()):
+                raise QuantizationError("it is made from the float32 file, which is not published.")
             found[precision] = {"published": True} | attempt()
         except Exception as error:  # noqa: BLE001 - whatever it is, the SavedModel can be published without
             for file in (path, path.with_suffix(".bin")):

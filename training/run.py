@@ -73,6 +73,7 @@ def train_and_publish(
         if not devices.is_chief:
             trainer.share_state()
             return None
+    use_bfloat16(False)  # what is published is measured as it will be served
     served.set_weights(trainer.network.get_weights())
     provenance = Provenance(
         recipe=recipe,
