@@ -14,7 +14,7 @@ from training.data import Dataset
 from training.devices import Devices, all_machines
 from training.fit import Trainer
 from training.history import Epoch, History
-from training.processor import has_bfloat16, has_wide_vectors, processor_flags, use_bfloat16
+from training.processor import is_fastest_in_bfloat16, processor_flags, use_bfloat16
 from training.progress import Step, training_progress
 from training.publish import Provenance, publish
 from training.recipe import Recipe
@@ -82,7 +82,7 @@ def train_and_publish(
         split=split,
         seconds=trainer.seconds,
         images_per_second=trainer.total_steps * recipe.batch_size / trainer.seconds,
-        bfloat16=has_bfloat16(processor_flags()),
+        bfloat16=is_fastest_in_bfloat16(processor_flags()),
         resumed=resumed,
         gpus=devices.gpus,
     )
@@ -102,9 +102,9 @@ def _trainer(
 ) -> Trainer:
     keras.utils.set_random_seed(recipe.seed)
     flags = processor_flags()
-    use_bfloat16(has_bfloat16(flags))
+    use_bfloat16(is_fastest_in_bfloat16(flags))
     sizes = {phase.image_size for phase in recipe.phases}
-    keras_is_fast = devices.gpus or has_wide_vectors(flags)
+    keras_is_fast = devices.gpus or is_fastest_in_bfloat16(flags)
     with devices.building():
         network = build(
             classes,

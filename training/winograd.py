@@ -1,4 +1,4 @@
-"""Convolutions by fewer multiplications, for training on processors without AVX-512.
+"""Convolutions by fewer multiplications, for training on processors.
 
 Winograd's minimal filtering turns a 3x3 convolution of a tile of ``m x m`` outputs into an element-wise
 product of ``(m + 2) x (m + 2)`` points, so that a layer becomes ``(m + 2)**2`` matrix products with 4 times
