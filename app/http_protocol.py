@@ -134,7 +134,7 @@ class _BoundedProtocol(HttpToolsProtocol):
             raise MalformedRequestError(f"A request has one header Host; this one has {hosts}.")
         self._in_headers, self._has_request = False, True
         self._expect_body()
-        departure.offer(self.scope, self._departure)
+        departure.offer(self.scope, self._departure)  # type: ignore[arg-type]  # it is a dictionary
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:

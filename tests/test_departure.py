@@ -1,4 +1,5 @@
 import asyncio
+from typing import Any
 
 import pytest
 import uvicorn
@@ -37,7 +38,7 @@ def test_who_watches_is_told_once_it_happens_and_later_ones_at_once() -> None:
 
 
 def test_other_extensions_of_a_scope_stay_and_one_without_it_has_none() -> None:
-    scope = {"extensions": {"other": {}}}
+    scope: dict[str, Any] = {"extensions": {"other": {}}}
     departure.offer(scope, connection := Departure())
     assert set(scope["extensions"]) == {"other", departure.EXTENSION}
     assert departure.of(scope) is connection
