@@ -31,7 +31,7 @@ from app import classify
 
 class SlowEngine(FakeEngine):
     def predict(self, images):
-        if len(self.batches) > 12:
+        if len(self.batches) > 21:  # sixteen of them before it is ready
             time.sleep(float(sys.argv[2]))
         return super().predict(images)
 
