@@ -178,6 +178,6 @@ def _prove(engine: Engine, version: Version) -> None:
 def _warm(engine: Engine, version: Version, max_batch: int) -> None:
     """Runs every size that will come, alone and, since an engine may treat a lone picture apart, in a row."""
     shape = version.manifest.input
-    sizes = [size for size in engine.batch_sizes if size <= max_batch] or [max_batch]
+    sizes = engines.sizes_within(engine, max_batch)
     for count in (*sizes, sum(sizes)):
         engine.predict(np.zeros((count, shape.height, shape.width, shape.channels), dtype=np.uint8))

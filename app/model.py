@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.batching import Batcher
-from app.engines import Engine, Prediction
+from app.engines import Engine, Prediction, sizes_within
 from app.errors import EngineError, OverloadedError
 from app.lane import Result
 from app.manifest import Manifest
@@ -55,7 +55,7 @@ class Model:
         self._turns = threading.Semaphore(engine.concurrency)
         self._batcher = Batcher(
             self._run,
-            batch_sizes=[size for size in engine.batch_sizes if size <= max_batch] or [max_batch],
+            batch_sizes=sizes_within(engine, max_batch),
             max_queued=max_queued,
             threads=engine.concurrency,
         )

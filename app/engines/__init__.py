@@ -74,6 +74,11 @@ class Engine(Protocol):
 Loader = Callable[[Path, int], Engine]
 
 
+def sizes_within(engine: Engine, most: int) -> list[int]:
+    """The batch sizes of an engine for which at most `most` pictures are allowed, ascending."""
+    return [size for size in engine.batch_sizes if size <= most] or [most]
+
+
 def predict_all(engine: Engine, images: NDArray[np.uint8], threads: Executor) -> Prediction:
     """`Engine.predict` shared out among `threads`, at most `concurrency` of them.
 
