@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Final
@@ -46,7 +47,7 @@ BODIES: Final = (raw(encoded(PICTURE)), multipart(encoded(PICTURE), "file", PICT
 
 
 class NoEngine:
-    """Has its answers ready."""
+    """Has the same answer ready for every picture, alone or among others, as golden pictures demand."""
 
     name = "none"
     precision = "float32"
@@ -55,7 +56,8 @@ class NoEngine:
 
     def __init__(self, *_: object) -> None:
         random = np.random.default_rng(0)
-        self._probabilities = random.dirichlet(np.ones(len(CLASSES)), MOST).astype(np.float32)
+        row = random.dirichlet(np.ones(len(CLASSES))).astype(np.float32)
+        self._probabilities = np.tile(row, (MOST, 1))
 
     def predict(self, images: NDArray[np.uint8]) -> Prediction:
         count = len(images)
@@ -80,6 +82,15 @@ def serve(version: Path, choose: engines.Loader | None, listener: socket.socket,
     server.run(app, settings, listener, ready.set)
 
 
+def await_ready(process: BaseProcess, ready: Event) -> None:
+    gives_up_at = time.monotonic() + READY_WITHIN_S
+    while not ready.wait(0.1):
+        if not process.is_alive():
+            raise SystemExit("The service ended before it was ready; its log says why.")
+        if time.monotonic() > gives_up_at:
+            raise SystemExit(f"The service was not ready within {READY_WITHIN_S:g} s.")
+
+
 @contextmanager
 def running(version: Path, choose: engines.Loader | None) -> Iterator[tuple[int, int]]:
     """The port and the process of the service, once it is ready; its log is thrown away, but written."""
@@ -89,8 +100,7 @@ def running(version: Path, choose: engines.Loader | None) -> Iterator[tuple[int,
         process = context.Process(target=serve, args=(version, choose, listener, ready))
         process.start()
         try:
-            if not ready.wait(READY_WITHIN_S):
-                raise SystemExit(f"The service was not ready within {READY_WITHIN_S:g} s.")
+            await_ready(process, ready)
             yield listener.getsockname()[1], process.pid or 0
         finally:
             process.kill()
