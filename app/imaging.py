@@ -8,7 +8,7 @@ picture that has the size already keeps its pixels.
 
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from io import BytesIO
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
-from app import colour, geometry, picture_structure
+from app import colour, geometry, picture_structure, plain_png
 from app.errors import (
     BrokenPictureError,
     OverloadedError,
@@ -104,12 +104,21 @@ def decode(
         raise UnsupportedFormatError(
             f"The {len(data):,} bytes are {_described(form)}. Send one of {', '.join(limits.formats)}."
         )
+    if form == "PNG" and (plain := plain_png.pixels(data)) is not None and plain.shape[:2] == size:
+        return _plain(plain, limits)
     with _own_errors(limits):
         _check_unopened(form, data, limits)
         with Image.open(BytesIO(data), formats=[form]) as image:
             _check_header(image, form, data, limits)
             with _turn(image):
                 return _picture(image, form, data, size, fit)
+
+
+def _plain(pixels: NDArray[np.uint8], limits: Limits) -> Picture:
+    height, width, _ = pixels.shape
+    _check_size((width, height), limits)
+    notes = {"extreme_shape": geometry.is_extreme(width, height), "nearly_blank": _is_blank(pixels)}
+    return Picture(pixels, "PNG", width, height, _true(notes))
 
 
 def _picture(image: Image.Image, form: str, data: bytes, size: tuple[int, int], fit: Fit) -> Picture:
@@ -130,7 +139,11 @@ def _picture(image: Image.Image, form: str, data: bytes, size: tuple[int, int], 
         "rotated": orientation != 1,
         "transparent": colour.has_transparency(image),
     }
-    return Picture(pixels, form, width, height, tuple(note for note, true in notes.items() if true))
+    return Picture(pixels, form, width, height, _true(notes))
+
+
+def _true(notes: Mapping[str, bool]) -> tuple[str, ...]:
+    return tuple(note for note, true in notes.items() if true)
 
 
 def _is_blank(pixels: NDArray[np.uint8]) -> bool:

@@ -31,6 +31,7 @@ LAYERS = (
     ("app.lane", "app.spare_time"),
     ("app.engines", "app.feedback_store", "app.metrics", "app.repository"),
     ("app.imaging", "app.importance", "app.overlay"),
+    ("app.plain_png",),
     ("app.colour", "app.geometry", "app.picture_formats", "app.picture_structure"),
     ("app.manifest",),
     ("app.parquet",),
