@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 from starlette.requests import Request
 
 from app.api import content_encoding
+from app.api.patience import patience
 from app.errors import BodyTimeoutError
 from app.settings import Settings
 
@@ -27,7 +28,7 @@ async def read(request: Request, timeout_s: float) -> bytes:
         UploadError: it is too long, or did not arrive in time.
     """
     try:
-        async with asyncio.timeout(timeout_s):
+        with patience(timeout_s):
             return await request.body()
     except TimeoutError as error:
         raise BodyTimeoutError(f"The body did not arrive within {timeout_s:g} s.") from error

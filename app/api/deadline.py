@@ -1,11 +1,13 @@
 """Whether an answer is still worth giving: in time, and to somebody who waits for it."""
 
 import asyncio
+from types import TracebackType
 from typing import Any, Final
 
 from starlette.requests import ClientDisconnect, Request
 
 from app.api import departure
+from app.api.patience import patience
 from app.errors import DeadlineError, ParameterError
 from app.settings import Settings
 
@@ -58,7 +60,7 @@ class deadline:  # noqa: N801
 
     def __init__(self, request: Request, settings: Settings) -> None:
         self._seconds = timeout_s(request, settings)
-        self._patience = asyncio.timeout(self._seconds)
+        self._patience = patience(self._seconds)
         self._receive = request.receive
         self._departure = departure.of(request.scope)
         self._timer: asyncio.TimerHandle | None = None
@@ -66,24 +68,26 @@ class deadline:  # noqa: N801
         self._left = False
 
     async def __aenter__(self) -> None:
-        await self._patience.__aenter__()
+        self._patience.__enter__()
         if self._departure is not None:
             self._departure.watch(self._leave)
         else:
             self._timer = asyncio.get_running_loop().call_later(_QUICK_S, self._watch)
 
-    async def __aexit__(self, *failure: Any) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._departure is not None:
             self._departure.forget(self._leave)
         for ended in (self._timer, self._listener):
             if ended is not None:
                 ended.cancel()
         try:
-            await self._patience.__aexit__(*failure)
-        except TimeoutError as error:
+            self._patience.__exit__(kind, error, trace)
+        except TimeoutError as over:
             if self._left:
-                raise ClientDisconnect from error
-            raise too_late(self._seconds) from error
+                raise ClientDisconnect from over
+            raise too_late(self._seconds) from over
 
     def _watch(self) -> None:
         self._listener = asyncio.create_task(self._listen())
@@ -95,6 +99,7 @@ class deadline:  # noqa: N801
         self._leave()
 
     def _leave(self) -> None:
-        if not self._patience.expired():
+        if not self._patience.is_over:
             self._left = True
-            self._patience.reschedule(asyncio.get_running_loop().time())
+            # Not from within the task itself, which could be past its last chance to notice.
+            asyncio.get_running_loop().call_soon(self._patience.end)

@@ -1,12 +1,12 @@
 """Pictures out of a request: one as a form's field `file` or as the body itself, several in one form."""
 
-import asyncio
 from collections.abc import Awaitable
 from typing import Final, TypeVar
 
 from starlette.requests import Request
 
 from app.api.form import DEFAULT_MAX_PARTS, Part, read_form
+from app.api.patience import patience
 from app.errors import (
     BodyTimeoutError,
     EmptyFileError,
@@ -81,7 +81,7 @@ def _kind(request: Request) -> str:
 
 async def _in_time(reading: Awaitable[_T], timeout_s: float) -> _T:
     try:
-        async with asyncio.timeout(timeout_s):
+        with patience(timeout_s):
             return await reading
     except TimeoutError as error:
         raise BodyTimeoutError(f"The body did not arrive within {timeout_s:g} s.", limit=timeout_s) from error
