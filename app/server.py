@@ -20,6 +20,7 @@ from app.settings import Settings
 def run(app: FastAPI, settings: Settings, listener: socket.socket, on_ready: Callable[[], object]) -> None:
     """Serves `app` until a signal comes; `on_ready` is called once, when it can answer."""
     memory.give_back_large_pieces()
+    logs.be_brief()
     config = uvicorn.Config(
         app,
         log_config=logs.configuration(settings.log_format, settings.log_level),
