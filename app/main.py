@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Final
 
 from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
 
 from app import __version__, engines
 from app.api import (
@@ -33,10 +34,8 @@ from app.api import (
     web,
 )
 from app.api.admission import Admission, Gate
-from app.api.draining import Draining
-from app.api.limits import BodyLimit
-from app.api.observation import Observation
-from app.api.request_id import RequestId
+from app.api.front import Front
+from app.api.limits import BodyLimits
 from app.api.shortcut import Shortcut
 from app.decoding import Decoder
 from app.errors import CANNOT_GO_ON, CANNOT_START, EngineError, ServiceError, SettingsError
@@ -64,7 +63,7 @@ def create_app(
         SettingsError: the environment holds something that cannot be used.
     """
     settings = settings or Settings.load()
-    app = FastAPI(
+    app = Service(
         title="Image classification",
         description="Send a picture, get the probability of every class.",
         version=__version__,
@@ -86,28 +85,32 @@ def create_app(
     if settings.admin_key is not None:
         app.include_router(management.router)
     problems.install(app)
-    _guard(app, settings)
+    app.front = _front(app, settings)
     return app
 
 
-def _guard(app: FastAPI, settings: Settings) -> None:
-    """What stands in front of every route; the last one added sees a request first."""
-    app.add_middleware(Shortcut, path=predict.PATH, handler=predict.predict)
-    app.add_middleware(
-        BodyLimit,
-        gate=app.state.gate,
-        max_bytes=settings.max_body_bytes,
+class Service(FastAPI):
+    """What is served: the framework, with `Front` before its own layers."""
+
+    front: Front
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        await self.front(scope, receive, send)
+
+
+def _front(app: Service, settings: Settings) -> Front:
+    limits = BodyLimits(
+        settings.max_body_bytes,
         exceptions={
             batch.PATH: settings.max_upload_bytes,
             feedback.PATH: feedback.MAX_BYTES,
             oip_routes.REPOSITORY: oip_routes.REPOSITORY_MAX_BYTES,
         },
     )
-    app.add_middleware(Admission, settings=settings, gate=app.state.gate)
-    app.add_middleware(Observation, metrics=app.state.metrics)
-    app.add_middleware(tfserving_routes.FoldedCase)
-    app.add_middleware(Draining)
-    app.add_middleware(RequestId)
+    framework = partial(FastAPI.__call__, app)
+    shortcut = Shortcut(framework, path=predict.PATH, handler=predict.predict)
+    return Front(shortcut, app, Admission(settings, app.state.gate), limits)
 
 
 @asynccontextmanager

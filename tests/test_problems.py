@@ -1,13 +1,15 @@
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx2 as httpx
 import pytest
+from asgi import ready
+from fakes import FakeEngine
 from fastapi import FastAPI, Query
 from test_errors import descendants
 
 from app.api import problems
-from app.api.request_id import RequestId
 from app.errors import OverloadedError, ServiceError
 from app.main import create_app
 from app.settings import Settings
@@ -18,25 +20,23 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def app() -> FastAPI:
+async def app(settings: Settings) -> AsyncIterator[FastAPI]:
     """A service in which everything goes wrong."""
-    app = FastAPI()
-    problems.install(app)
-    app.add_middleware(RequestId)
+    async with ready(settings, FakeEngine()) as app:
 
-    @app.get("/number")
-    async def number(value: float = Query(gt=0, allow_inf_nan=False)) -> float:
-        return value
+        @app.get("/number")
+        async def number(value: float = Query(gt=0, allow_inf_nan=False)) -> float:
+            return value
 
-    @app.get("/full")
-    async def full() -> None:
-        raise OverloadedError("Full.", retry_after_s=2.2)
+        @app.get("/full")
+        async def full() -> None:
+            raise OverloadedError("Full.", retry_after_s=2.2)
 
-    @app.get("/fault")
-    async def fault() -> None:
-        raise ZeroDivisionError("a secret")
+        @app.get("/fault")
+        async def fault() -> None:
+            raise ZeroDivisionError("a secret")
 
-    return app
+        yield app
 
 
 async def get(app: FastAPI, path: str, **headers: str) -> httpx.Response:

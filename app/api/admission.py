@@ -2,22 +2,17 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
 
 from starlette.requests import Request
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api import problems, ways_in
+from app.api import ways_in
 from app.api.deadline import timeout_s
 from app.decoding import Decoder
-from app.errors import ModelError, OverloadedError, ServiceError
+from app.errors import ModelError, OverloadedError
 from app.metrics import Metrics
 from app.model import Model
 from app.serving import Serving
 from app.settings import Settings
-
-_READ_OVER_BYTES: Final = 64 * 1024  # what a socket's buffer takes anyway
-_LONGEST_NUMBER: Final = 9
 
 
 class Gate:
@@ -93,35 +88,22 @@ class Gate:
 
 
 class Admission:
-    """Lets a request to classify in if a model answers, its pictures can wait, and it says nothing absurd.
+    """Lets a request to classify in if a model answers, its pictures can wait, and it says nothing absurd."""
 
-    Everything else (probes, metrics, pages) passes.
-    """
-
-    def __init__(self, app: ASGIApp, settings: Settings, gate: Gate) -> None:
-        self._app = app
+    def __init__(self, settings: Settings, gate: Gate) -> None:
+        self.gate = gate
         self._settings = settings
-        self._gate = gate
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not ways_in.template(scope):
-            await self._app(scope, receive, send)
-            return
-        request = Request(scope)
-        try:
-            self._check(request)
-        except ServiceError as error:
-            response = problems.response(error, request)
-            if not _is_soon_read(request):
-                response.headers["Connection"] = "close"
-            await response(scope, receive, send)
-        else:
-            with self._gate.counted():
-                await self._app(scope, receive, send)
+    def check(self, request: Request) -> None:
+        """For requests to classify; everything else (probes, metrics, pages) need not ask.
 
-    def _check(self, request: Request) -> None:
+        Raises:
+            ParameterError: its deadline makes no sense.
+            NotReadyError: no model answers.
+            OverloadedError: the service is full.
+        """
         timeout_s(request, self._settings)
-        self._gate.check(_asked(request), request.app.state.decoder)
+        self.gate.check(_asked(request), request.app.state.decoder)
 
 
 def _asked(request: Request) -> Model:
@@ -134,11 +116,3 @@ def _asked(request: Request) -> Model:
         return serving.find(*reference)
     except ModelError:
         return serving.live
-
-
-def _is_soon_read(request: Request) -> bool:
-    """Whether to read over the body costs less than the next connection, which a busy client would open."""
-    if "transfer-encoding" in request.headers or "expect" in request.headers:
-        return False
-    length = request.headers.get("content-length", "0")
-    return length.isdigit() and len(length) < _LONGEST_NUMBER and int(length) <= _READ_OVER_BYTES

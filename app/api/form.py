@@ -1,4 +1,4 @@
-"""Reads multipart/form-data into memory; what it may take there is bounded by `BodyLimit`.
+"""Reads multipart/form-data into memory; what it may take there is bounded by `BodyLimits`.
 
 Most forms are one small file that arrives in one piece, which is taken apart at once. The parser for all that
 the standard allows takes several times as long; it reads every other.

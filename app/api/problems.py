@@ -209,9 +209,7 @@ async def _on_disconnect(request: Request, _error: Exception) -> Response:
 
 
 async def _on_fault(request: Request, _error: Exception) -> Response:
-    answer = response(fault(), request)
-    answer.headers["X-Request-ID"] = request_id_of(request)  # this answer passes no middleware any more
-    return answer
+    return response(fault(), request)
 
 
 def _extensions(error: ServiceError) -> dict[str, float | None]:

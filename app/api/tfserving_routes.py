@@ -1,22 +1,15 @@
 """Where TensorFlow Serving's interface is found, and what OpenAPI says about it."""
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from fastapi import APIRouter
 from starlette.convertors import StringConvertor, register_url_convertor
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import errors
 from app.api import pictures, protocol_docs, schemas, tfserving, tfserving_metadata
 
-_WORDS: Final = re.compile(
-    r"^/v1(?:/models(?=/|$))?|/(?:versions|labels)(?=/[^/]+(?:/metadata)?$)|/metadata$"
-    r"|:(?:predict|classify|regress)$",
-    re.IGNORECASE,
-)
 PICTURE: Final = "R0lGODdhAgACAIEAAP8AAAAAAAAAAAAAACwAAAAAAgACAAAIBgABCAQQEAA7"
 _PICTURE: Final = {"b64": PICTURE}
 _PLACES: Final[Mapping[str, Mapping[str, str]]] = {
@@ -53,18 +46,6 @@ class _Digits(StringConvertor):
 
 register_url_convertor("segment", _Segment())
 register_url_convertor("digits", _Digits())
-
-
-class FoldedCase:
-    """The protocol ignores the case of the fixed words in a path, which the framework's routes do not."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"][:3] in ("/v1", "/V1"):
-            scope = {**scope, "path": _WORDS.sub(lambda word: word[0].lower(), scope["path"])}
-        await self._app(scope, receive, send)
 
 
 router = APIRouter(tags=["TensorFlow Serving"])

@@ -11,6 +11,12 @@ _CLASSIFY: Final = re.compile(
     rf"|/v1/models/[^/:]+(?:{_VERSION}|/labels/[^/:]+):(?:predict|classify)"
     rf"|/v2/models/[^/:]+{_VERSION}/infer"
 )
+# The fixed words in a path of TensorFlow Serving's, whose case it ignores.
+_WORDS: Final = re.compile(
+    r"^/v1(?:/models(?=/|$))?|/(?:versions|labels)(?=/[^/]+(?:/metadata)?$)|/metadata$"
+    r"|:(?:predict|classify|regress)$",
+    re.IGNORECASE,
+)
 _NAMED: Final = re.compile(r"/(models|versions|labels)/([^/:]+)")
 _PLACEHOLDERS: Final = {"models": "{name}", "versions": "{version}", "labels": "{label}"}
 
@@ -23,11 +29,19 @@ class Reference(NamedTuple):
     label: str | None = None
 
 
+def folded(scope: Scope) -> Scope:
+    """The same with the fixed words of its path as the framework's routes have them."""
+    path = scope["path"]
+    if path[:3] not in ("/v1", "/V1"):
+        return scope
+    return {**scope, "path": _WORDS.sub(lambda word: word[0].lower(), path)}
+
+
 def reference(scope: Scope) -> Reference | None:
     """The version that a request to classify names, None if it names no model."""
-    named = dict(_NAMED.findall(scope["path"]))
-    if "models" not in named:
+    if "/models/" not in scope["path"]:
         return None
+    named = dict(_NAMED.findall(scope["path"]))
     version = named.get("versions")
     number = None if version is None else int(version[:20]) or None
     return Reference(named["models"], number, named.get("labels"))
@@ -37,4 +51,9 @@ def template(scope: Scope) -> str | None:
     """The template of the route if this is a request to classify something, None otherwise."""
     if scope["method"] != "POST" or not _CLASSIFY.fullmatch(scope["path"]):
         return None
-    return _NAMED.sub(lambda named: f"/{named[1]}/{_PLACEHOLDERS[named[1]]}", scope["path"])
+    path: str = scope["path"]
+    return (
+        _NAMED.sub(lambda named: f"/{named[1]}/{_PLACEHOLDERS[named[1]]}", path)
+        if "/models/" in path
+        else path
+    )

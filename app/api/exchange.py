@@ -1,0 +1,113 @@
+"""One request and its answer on their way through the service."""
+
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
+
+from starlette.types import Message, Receive, Scope, Send
+
+from app.api import limits, request_id
+from app.api.observation import Observed
+from app.errors import OverloadedError
+from app.metrics import Metrics
+
+_CLOSE: Final = (b"connection", b"close")
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_OTHER: Final = "other"
+_FAULT: Final = "internal_error"
+# Asked for every few seconds, or by the dozen for one page, these would drown the rest.
+_QUIET: Final = re.compile(r"/livez|/readyz|/metrics|/web/.*")
+_CONVERTOR: Final = re.compile(r":\w+(?=\})")
+
+
+class Exchange(Observed):
+    """Passes on what a client sends within the limits, and the answer with what every answer has.
+
+    `name` is the id of the request; `most_bytes` is what its body may have; `arrived` is told of each part of
+    it and may refuse that; `is_last` says whether the client had better open another connection.
+    """
+
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        name: str,
+        most_bytes: int,
+        is_last: Callable[[], bool],
+    ) -> None:
+        super().__init__()
+        self.scope = scope
+        self.name = name
+        self.most_bytes = most_bytes
+        self.arrived: Callable[[int], None] = _nothing
+        self.closes = False
+        self.is_answered = False
+        self._is_last = is_last
+        self._receive = receive
+        self._send = send
+
+    async def receive(self) -> Message:
+        """The next message from the client.
+
+        Raises:
+            BodyTooLargeError: its body is longer than it may be.
+            OverloadedError: all bodies together are.
+        """
+        message = await self._receive()
+        if message["type"] == "http.request":
+            size_bytes = len(message.get("body", b""))
+            self.read(size_bytes)
+            if self.body_bytes > self.most_bytes:
+                raise limits.too_large(self.most_bytes, "more bytes than that have arrived", self.body_bytes)
+            try:
+                self.arrived(size_bytes)
+            except OverloadedError:
+                self.closes = True  # the rest of the body is not worth reading
+                raise
+        return message
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """Sends a message of the answer to the client."""
+        if message["type"] == "http.response.start":
+            self.status, self.is_answered = message["status"], True
+            message["headers"] = self._completed(message.get("headers", ()))
+        return self._send(message)
+
+    def _completed(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        named = (request_id.NAME, self.name.encode())
+        if self.closes or self._is_last():
+            return [*(each for each in headers if each[0].lower() != _CLOSE[0]), named, _CLOSE]
+        return [*headers, named]
+
+    def record(self, way_in: str | None, metrics: Metrics) -> None:
+        """Counts and logs it, at its end; `way_in` is the template of a route that classifies.
+
+        The log has the path as it came, percent-encoded, without the query: that may hold secrets.
+        """
+        scope = self.scope
+        method, path = scope["method"], scope["path"]
+        self.code = scope["state"].get("problem_code", "" if self.is_answered else _FAULT)
+        self.count(
+            metrics,
+            way_in or _template(scope),
+            method if method in _METHODS else _OTHER,
+            classifies=way_in is not None,
+        )
+        self.log(
+            method,
+            scope.get("raw_path", b"").decode("ascii", "backslashreplace"),
+            (scope.get("client") or ("",))[0],
+            self.name,
+            quiet=way_in is None and _QUIET.fullmatch(path) is not None,
+        )
+
+
+def _template(scope: Scope) -> str:
+    path = getattr(scope.get("route"), "path", None)
+    return _CONVERTOR.sub("", path) if path else _OTHER
+
+
+def _nothing(_size_bytes: int) -> None:
+    pass

@@ -1,0 +1,74 @@
+"""What stands before every route, in the order in which a request passes it.
+
+Each request gets a name, is refused before its body is read where it cannot be answered, is bounded while it
+arrives, and is counted and logged when it has its answer. As layers of middleware around each other, their
+calls took a small request longer than what they do.
+"""
+
+from typing import Final
+
+from fastapi import FastAPI, Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.api import problems, request_id, ways_in
+from app.api.admission import Admission
+from app.api.exchange import Exchange
+from app.api.limits import BodyLimits
+from app.errors import ServiceError
+
+_STATE: Final = "state"
+
+
+class Front:
+    """Passes requests to `app`; `service` is whose state they belong to."""
+
+    def __init__(self, app: ASGIApp, service: FastAPI, admission: Admission, limits: BodyLimits) -> None:
+        self._app = app
+        self._service = service
+        self._admission = admission
+        self._limits = limits
+        self._names = request_id.Names()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        scope = ways_in.folded(scope)
+        scope["app"] = self._service
+        name = self._names.of(request_id.given(scope))
+        scope.setdefault(_STATE, {})["request_id"] = name
+        exchange = Exchange(
+            scope, receive, send, name=name, most_bytes=self._limits.of(scope["path"]), is_last=self._is_last
+        )
+        way_in = ways_in.template(scope)
+        try:
+            await self._answer(exchange, way_in)
+        except Exception:
+            if not exchange.is_answered:
+                fault = problems.response(problems.fault(), Request(scope))
+                await fault(scope, exchange.receive, exchange.send)
+            raise
+        finally:
+            exchange.record(way_in, self._service.state.metrics)
+
+    def _is_last(self) -> bool:
+        return bool(self._service.state.serving.is_draining)
+
+    async def _answer(self, exchange: Exchange, way_in: str | None) -> None:
+        scope, receive, send = exchange.scope, exchange.receive, exchange.send
+        request = Request(scope)
+        try:
+            if way_in:
+                self._admission.check(request)
+            self._limits.check_announced(scope)
+        except ServiceError as error:
+            exchange.closes = not self._limits.is_soon_read(request)
+            await problems.response(error, request)(scope, receive, send)
+            return
+        gate = self._admission.gate
+        with gate.receiving() as exchange.arrived:
+            if way_in:
+                with gate.counted():
+                    await self._app(scope, receive, send)
+            else:
+                await self._app(scope, receive, send)
