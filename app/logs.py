@@ -2,21 +2,82 @@
 
 import json
 import logging
+import threading
 import time
+from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
+
+if TYPE_CHECKING:
+    _StreamHandler = logging.StreamHandler[TextIO]
+else:
+    _StreamHandler = logging.StreamHandler
 
 Format = Literal["text", "json"]
 
 # Fields beside the message come with a record under this name; the terminal shows them as name=value.
 FIELDS: Final = "fields"
 
+COLLECTED_S: Final = 0.05
+MAX_LINES: Final = 20_000  # some seconds of a busy service, 5 MB
+
 
 def log(logger: logging.Logger, level: int, message: str, fields: Mapping[str, object]) -> None:
     """One line; unlike `Logger.log`, does not look for the place in the code that it comes from."""
     extra = {FIELDS: fields}
     logger.handle(logger.makeRecord(logger.name, level, "", 0, message, (), None, extra=extra))
+
+
+class Collecting(_StreamHandler):
+    """Writes the lines of a moment together, in a thread of its own; errors at once, with all before them.
+
+    A system call for each line would take a busy service as long as making it. Whoever stops reading the log
+    does not stop the service either: it keeps `MAX_LINES` for them, and then says how many are missing.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        super().__init__(stream)
+        self._lines: deque[str] = deque()
+        self._missing = 0
+        self._due = threading.Event()
+        self._writing = threading.Lock()
+        threading.Thread(target=self._write_when_due, name="log", daemon=True).start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler`."""
+        try:
+            line = self.format(record)
+        except Exception:  # noqa: BLE001  # as every handler does: a line must not end a request
+            self.handleError(record)
+            return
+        if len(self._lines) >= MAX_LINES:
+            self._missing += 1
+            return
+        self._lines.append(line)
+        if record.levelno >= logging.ERROR:
+            self.flush()
+        elif not self._due.is_set():
+            self._due.set()
+
+    def flush(self) -> None:
+        """Writes what there is; called when Python ends, too."""
+        with self._writing:
+            lines = [self._lines.popleft() for _ in range(len(self._lines))]
+            if self._missing:
+                lines.append(f"{self._missing:,} lines are missing here: the log was not read fast enough.")
+                self._missing = 0
+            if lines:
+                with suppress(OSError, ValueError):  # nobody is left to be told
+                    self.stream.write("\n".join([*lines, ""]))
+                    self.stream.flush()
+
+    def _write_when_due(self) -> None:
+        while self._due.wait():
+            time.sleep(COLLECTED_S)
+            self._due.clear()
+            self.flush()
 
 
 class TextFormatter(logging.Formatter):
@@ -59,7 +120,7 @@ def configuration(kind: Format, level: str) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"line": formatter},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+        "handlers": {"stderr": {"()": Collecting, "formatter": "line"}},
         "loggers": {"app": logger, "uvicorn": logger},
     }
 

@@ -1,15 +1,19 @@
+import io
 import json
 import logging
+import re
+import subprocess
 import sys
+import threading
 from typing import Any
 
 import httpx2 as httpx
 import pytest
-from asgi import WAYS_IN, call, classify, ready, sent
+from asgi import WAYS_IN, call, classify, ready, sent, until
 from conftest import Encode
 from fakes import FakeEngine
 
-from app.logs import FIELDS, JsonFormatter, TextFormatter
+from app.logs import FIELDS, MAX_LINES, Collecting, JsonFormatter, TextFormatter
 from app.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -88,3 +92,63 @@ def test_what_stands_behind_the_question_mark_stays_out_of_the_log(
     client.get("/livez")
     assert "/some%0Aw%C3%B6rd" in [line["path"] for line in lines(caplog)]
     assert "hush" not in str(lines(caplog))
+
+
+class SlowReader(io.StringIO):
+    """Takes nothing until `gate` opens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+
+    def write(self, text: str) -> int:
+        assert self.gate.wait(timeout=20)
+        return super().write(text)
+
+
+def collecting(stream: io.StringIO) -> tuple[logging.Logger, Collecting]:
+    handler = Collecting(stream)
+    handler.setFormatter(TextFormatter("%(message)s"))
+    logger = logging.Logger("collected", logging.DEBUG)  # noqa: LOG001  # one that no other test knows
+    logger.addHandler(handler)
+    return logger, handler
+
+
+async def test_lines_are_written_soon_and_in_order() -> None:
+    stream = io.StringIO()
+    logger, _ = collecting(stream)
+    for number in range(100):
+        logger.info("line %d", number)
+    await until(lambda: stream.getvalue().count("\n") == 100)
+    assert stream.getvalue().split("\n")[:-1] == [f"line {number}" for number in range(100)]
+
+
+def test_an_error_is_written_at_once_with_what_came_before() -> None:
+    stream = io.StringIO()
+    logger, _ = collecting(stream)
+    logger.info("before")
+    logger.error("it broke")
+    assert stream.getvalue() == "before\nit broke\n"
+
+
+def test_the_end_writes_what_is_left() -> None:
+    code = (
+        "import logging.config\nfrom app import logs\n"
+        "logging.config.dictConfig(logs.configuration('text', 'info'))\n"
+        "logging.getLogger('app').info('the last line')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stderr.endswith("INFO the last line\n")
+
+
+async def test_nobody_waits_for_a_log_that_is_not_read() -> None:
+    stream = SlowReader()
+    logger, _ = collecting(stream)
+    logger.info("first")
+    for number in range(2 * MAX_LINES + 7):
+        logger.info("line %d", number)
+    stream.gate.set()
+    await until(lambda: "missing" in stream.getvalue())
+    lost = re.search(r"([\d,]+) lines are missing here", stream.getvalue())
+    assert lost
+    assert int(lost[1].replace(",", "")) + stream.getvalue().count("line ") == 2 * MAX_LINES + 7
