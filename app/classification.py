@@ -50,12 +50,10 @@ class Classified:
         if threshold is None:
             return None
         probabilities = self.probabilities.tolist()
-        most_probable_first = sorted(range(len(probabilities)), key=lambda index: -probabilities[index])
-        return [
-            index
-            for place, index in enumerate(most_probable_first)
-            if not place or probabilities[index] >= threshold
-        ]
+        probable = [index for index, probability in enumerate(probabilities) if probability >= threshold]
+        if not probable:
+            return [probabilities.index(max(probabilities))]
+        return sorted(probable, key=lambda index: -probabilities[index])
 
 
 async def classify(data: bytes, model: Model, decoder: Decoder, fit: Fit = DEFAULT_FIT) -> Classified:

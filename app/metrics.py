@@ -137,10 +137,10 @@ class Metrics:
 
     def predicted(self, class_names: Sequence[str], probabilities: NDArray[np.float32]) -> None:
         """Counts answers, float32 [N, K] with K names. When either metric shifts, so does the input."""
-        for row in probabilities:
-            best = row.argmax()
-            self._of_class(class_names[best]).inc()
-            self._confidence.observe(float(row[best]))
+        for row in probabilities.tolist():
+            confidence = max(row)
+            self._of_class(class_names[row.index(confidence)]).inc()
+            self._confidence.observe(confidence)
 
     def tell_others(self) -> bool:
         """Lets the other processes know what this one is doing; False if there are none."""

@@ -72,6 +72,8 @@ class Wanted:
         Raises:
             ParameterError: a parameter holds what it cannot.
         """
+        if not request.scope["query_string"]:
+            return cls(DEFAULT_FIT, settings.coverage, top_k=None, with_input=False)
         return cls(
             fit=fit(request),
             coverage=coverage(request, manifest, settings.coverage),

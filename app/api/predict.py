@@ -15,6 +15,7 @@ from app.api.schemas import Classification
 from app.classification import classify
 
 PATH: Final = "/predict"
+_TIMING: Final = "read;dur=%.2f, decode;dur=%.2f, queue;dur=%.2f, infer;dur=%.2f, total;dur=%.2f"
 
 router = APIRouter(tags=["predict"])
 
@@ -99,12 +100,13 @@ async def predict(request: Request, serving: Serving, decoder: Decoder, settings
             body = (await answer(classified, wanted, Classification)).model_dump_json()
         request.app.state.feedback.remember(problems.request_id_of(request), classified)
         request.app.state.shadow.look(classified)
-        spent_s = {
-            "read": arrived - began,
-            "decode": classified.decode_s,
-            "queue": classified.result.queued_s,
-            "infer": classified.result.infer_s,
-            "total": perf_counter() - began,
-        }
-    timing = ", ".join(f"{stage};dur={1000 * seconds:.2f}" for stage, seconds in spent_s.items())
+        result = classified.result
+        spent_s = (
+            arrived - began,
+            classified.decode_s,
+            result.queued_s,
+            result.infer_s,
+            perf_counter() - began,
+        )
+    timing = _TIMING % tuple(1000 * seconds for seconds in spent_s)
     return Response(body, media_type="application/json", headers={"Server-Timing": timing})

@@ -181,7 +181,7 @@ class Classification(BaseModel):
         """The answer, with the `top_k` most probable classes sorted, of which the lower id wins a tie."""
         model = classified.model
         names, probabilities = model.manifest.class_names, _shortest(classified.probabilities)
-        best = int(classified.probabilities.argmax())
+        best = probabilities.index(max(probabilities))
         return cls(
             label=names[best],
             class_id=best,
