@@ -21,6 +21,7 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
+from app.cores import give_way
 from app.engines import Prediction
 from app.errors import EngineError
 from app.lane import Answer, Job, Lane, Piece, Predict, Result
@@ -149,6 +150,7 @@ class Batcher:
             self._wake()
 
     def _work(self) -> None:
+        give_way()
         called = threading.Condition(self._lock)
         batch = None
         try:

@@ -1,12 +1,17 @@
-"""How many cores this process may really use: a container sees all of the machine's and is allowed some."""
+"""How many cores this process may really use, and who of its threads goes first where they are too few."""
 
 import os
+import sys
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 CONTROL_GROUPS: Final = Path("/sys/fs/cgroup")
 MEMBERSHIP: Final = Path("/proc/self/cgroup")
+
+NICENESS: Final = 5  # a third of the event loop's weight, see sched(7)
 
 
 def available_cores(control_groups: Path = CONTROL_GROUPS, membership: Path = MEMBERSHIP) -> int:
@@ -16,6 +21,18 @@ def available_cores(control_groups: Path = CONTROL_GROUPS, membership: Path = ME
     """
     cores = len(os.sched_getaffinity(0))
     return max(1, min([cores, *(int(quota) for quota in _quotas(control_groups, membership))]))
+
+
+def give_way() -> None:
+    """Lets the event loop go before the calling thread, and those that it starts, where both want a core.
+
+    The event loop takes little, but probes and refusals wait for it, and so does every engine that has run
+    out of pictures. Niceness belongs to a thread on Linux alone; elsewhere this does nothing.
+    """
+    if sys.platform == "linux":
+        niceness = os.getpriority(os.PRIO_PROCESS, os.getpid()) + NICENESS
+        with suppress(PermissionError):  # some sandboxes allow no such thing
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
 
 
 def _quotas(control_groups: Path, membership: Path) -> Iterator[float]:

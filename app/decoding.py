@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import Final, Protocol, Self
 
 from app import imaging, picture_structure
-from app.cores import available_cores
+from app.cores import available_cores, give_way
 from app.errors import OverloadedError, PictureError
 from app.geometry import DEFAULT_FIT, Fit
 from app.imaging import Limits, Picture
@@ -51,7 +51,7 @@ class Decoder:
         is_quick: Callable[[bytes], bool] = _never,
         metrics: Metrics | None = None,
     ) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode", initializer=give_way)
         self._threads = threads
         self._decode = decode
         self._is_quick = is_quick

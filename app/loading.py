@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 
 from app import engines, golden, graph
+from app.cores import give_way
 from app.engines import Engine
 from app.errors import (
     DamagedVersionError,
@@ -89,6 +90,7 @@ class Loader:
             ) from error
 
     def _work(self, loading: Future[Model], name: str, number: int) -> None:
+        give_way()  # as do the threads that an engine starts
         try:
             model = self._load(name, number)
         except BaseException as error:  # noqa: BLE001  # it belongs to whoever waits

@@ -1,9 +1,11 @@
 import os
+import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from app.cores import available_cores
+from app.cores import NICENESS, available_cores, give_way
 
 ALLOWED = len(os.sched_getaffinity(0))
 
@@ -56,3 +58,20 @@ def test_a_path_from_outside_the_container_leaves_its_root_to_count(tmp_path: Pa
 
 def test_without_control_groups_affinity_decides(tmp_path: Path) -> None:
     assert available_cores(tmp_path, tmp_path / "none") == ALLOWED
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="niceness belongs to a whole process elsewhere")
+def test_a_thread_gives_way_once_and_alone() -> None:
+    found: list[int] = []
+
+    def give_way_twice() -> None:
+        give_way()
+        give_way()
+        found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    before = os.getpriority(os.PRIO_PROCESS, os.getpid())
+    thread = threading.Thread(target=give_way_twice)
+    thread.start()
+    thread.join()
+    assert found == [min(19, before + NICENESS)]
+    assert os.getpriority(os.PRIO_PROCESS, os.getpid()) == before
