@@ -8,11 +8,13 @@ they arrive. Refusals look like the application's own, as far as a connection is
 import asyncio
 import secrets
 from collections.abc import Callable
-from typing import Any, ClassVar, Final
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from app.api import departure, problems
+from app.api.door import Door
 from app.errors import (
     BodyTimeoutError,
     HeadersTimeoutError,
@@ -22,6 +24,10 @@ from app.errors import (
 )
 from app.settings import Settings
 
+if TYPE_CHECKING:
+    from starlette.types import Scope
+    from uvicorn._types import ASGI3Application
+
 # The application has its own, earlier limit for bodies that it reads; this one is for those that it does not.
 BODY_GRACE_S: Final = 2.0
 _Expected = tuple[float, Callable[[], None]]  # seconds, and what happens when they are over
@@ -29,9 +35,12 @@ _Expected = tuple[float, Callable[[], None]]  # seconds, and what happens when t
 _LINE_OVERHEAD_BYTES: Final = 4  # colon, space, CR and LF
 
 
-def bounded(settings: Settings) -> type[HttpToolsProtocol]:
-    """The protocol class for `uvicorn.Config(http=...)`, which is given no arguments of ours."""
-    return type("BoundedProtocol", (_BoundedProtocol,), {"limits": settings})
+def bounded(settings: Settings, door: Door | None = None) -> type[HttpToolsProtocol]:
+    """The protocol class for `uvicorn.Config(http=...)`, which is given no arguments of ours.
+
+    The `door` refuses requests before the application sees them, if there is one.
+    """
+    return type("BoundedProtocol", (_BoundedProtocol,), {"limits": settings, "door": door})
 
 
 class _Joined:
@@ -68,13 +77,14 @@ class _Joined:
 
 class _BoundedProtocol(HttpToolsProtocol):
     limits: ClassVar[Settings]
+    door: ClassVar[Door | None]
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
         self._expected: _Expected | None = None
         self._is_armed = False
         self._deadline: asyncio.TimerHandle | None = None
-        self._in_headers = False
+        self._in_headers = self._in_body = False
         self._has_request = False
         self._unparsed_bytes = 0
         self._header_bytes = 0
@@ -97,6 +107,11 @@ class _BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return  # refused already; what else arrives is not worth parsing
+        if self.door and self._is_between_requests and (refusal := self.door.refusal_of(data, self.client)):
+            self._unset_keepalive_if_required()
+            self._expect_nothing()
+            self._answer_unseen(refusal)
+            return
         if self._in_headers:
             self._unparsed_bytes += len(data)
         super().data_received(data)
@@ -104,7 +119,8 @@ class _BoundedProtocol(HttpToolsProtocol):
         if self._in_headers and self._unparsed_bytes > self.limits.max_header_bytes:
             self._refuse(self._too_large(self._unparsed_bytes))
         if not self.transport.is_closing():
-            if self._expected is None and self.cycle.response_complete:
+            waits = self.timeout_keep_alive_task is not None
+            if self._expected is None and self._is_answered and not waits:
                 # A line break between requests begins none, and yet ended uvicorn's wait for the next one.
                 self._expect_headers()
             self._arm()
@@ -132,17 +148,45 @@ class _BoundedProtocol(HttpToolsProtocol):
         hosts = sum(name == b"host" for name, _ in self.headers)
         if hosts > 1 or (not hosts and self.parser.get_http_version() != "1.0"):
             raise MalformedRequestError(f"A request has one header Host; this one has {hosts}.")
-        self._in_headers, self._has_request = False, True
+        self._in_headers, self._in_body, self._has_request = False, True, True
         self._expect_body()
         departure.offer(self.scope, self._departure)  # type: ignore[arg-type]  # it is a dictionary
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        self._expected, self._is_armed = None, False
+        self._expected, self._is_armed, self._in_body = None, False, False
         super().on_message_complete()
         if not self.pipeline:
             # Reading may have paused for a large body. Nobody waits for more of that, but for the departure.
             self.flow.resume_reading()
+
+    # Between the parser and the application
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: "ASGI3Application") -> None:
+        """Uvicorn's own step to the application, or a refusal, after which all is as after any answer."""
+        scope: Scope = cycle.scope  # type: ignore[assignment]  # uvicorn's type for the same dictionary
+        refusal = self.door.refusal(scope) if self.door and cycle.keep_alive else None
+        if refusal is None:
+            super()._start_asgi_task(cycle, app)
+            return
+        cycle.response_started = cycle.response_complete = True
+        self._answer_unseen(refusal)
+
+    def _answer_unseen(self, refusal: bytes) -> None:
+        """Answers what the application has not seen; uvicorn counts it and waits for the next request."""
+        dated = b"".join(b"%b: %b\r\n" % header for header in self.server_state.default_headers)
+        self.transport.write(STATUS_LINE[HTTPStatus.SERVICE_UNAVAILABLE] + dated + refusal)
+        self.on_response_complete()
+
+    @property
+    def _is_between_requests(self) -> bool:
+        """Whether the last one, if any, has arrived and been answered, and nothing of another is here."""
+        return not (self._in_headers or self._in_body) and self._is_answered
+
+    @property
+    def _is_answered(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle  # None before the first, whatever uvicorn says
+        return cycle is None or cycle.response_complete
 
     # Deadlines
 

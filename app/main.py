@@ -34,8 +34,10 @@ from app.api import (
     web,
 )
 from app.api.admission import Admission, Gate
+from app.api.door import Door
 from app.api.front import Front
 from app.api.limits import BodyLimits
+from app.api.request_id import Names
 from app.api.shortcut import Shortcut
 from app.decoding import Decoder
 from app.errors import CANNOT_GO_ON, CANNOT_START, EngineError, ServiceError, SettingsError
@@ -51,9 +53,20 @@ _TELL_EVERY_S: Final = 1.0
 _LOG: Final = logging.getLogger(__name__)
 
 
+class Service(FastAPI):
+    """What is served: the framework, with `Front` before its own layers, and a `Door` for our server."""
+
+    front: Front
+    door: Door
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        await self.front(scope, receive, send)
+
+
 def create_app(
     settings: Settings | None = None, choose: Choose = engines.choose, *, waits_for_model: bool = False
-) -> FastAPI:
+) -> Service:
     """The service, with settings from the environment unless they are given.
 
     When the model cannot be loaded, the process ends with `CANNOT_START` and a sentence in the log. Where
@@ -85,21 +98,11 @@ def create_app(
     if settings.admin_key is not None:
         app.include_router(management.router)
     problems.install(app)
-    app.front = _front(app, settings)
+    _guard(app, settings)
     return app
 
 
-class Service(FastAPI):
-    """What is served: the framework, with `Front` before its own layers."""
-
-    front: Front
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
-        await self.front(scope, receive, send)
-
-
-def _front(app: Service, settings: Settings) -> Front:
+def _guard(app: Service, settings: Settings) -> None:
     limits = BodyLimits(
         settings.max_body_bytes,
         exceptions={
@@ -110,7 +113,9 @@ def _front(app: Service, settings: Settings) -> Front:
     )
     framework = partial(FastAPI.__call__, app)
     shortcut = Shortcut(framework, path=predict.PATH, handler=predict.predict)
-    return Front(shortcut, app, Admission(settings, app.state.gate), limits)
+    admission, names = Admission(settings, app.state.gate), Names()
+    app.front = Front(shortcut, app, admission, limits, names)
+    app.door = Door(app, admission, names)
 
 
 @asynccontextmanager

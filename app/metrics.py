@@ -87,6 +87,7 @@ class Metrics:
         # To find a counter by its labels takes longer than to count.
         self._of_class = lru_cache(_REMEMBERED)(self._predictions.labels)
         self._of_request = lru_cache(_REMEMBERED)(self.requests.labels)
+        self._of_refusal = lru_cache(_REMEMBERED)(self.refusals.labels)
         stages = Histogram(
             "classifier_stage_seconds",
             "Where time went; read and total are of requests with an answer, the rest of their pictures.",
@@ -131,6 +132,10 @@ class Metrics:
     def answered(self, route: str, method: str, status: int) -> None:
         """Counts a request; each comes from a short list."""
         self._of_request(route, method, str(status)).inc()
+
+    def refused(self, code: str) -> None:
+        """Counts a request that was answered with an error, by its code."""
+        self._of_refusal(code).inc()
 
     def took(self, stage: Stage, seconds: float) -> None:
         self._stages[stage].observe(seconds)

@@ -9,15 +9,14 @@ from time import monotonic
 from types import FrameType
 
 import uvicorn
-from fastapi import FastAPI
 
 from app import http_protocol, logs, memory
-from app.main import stop_grpc
+from app.main import Service, stop_grpc
 from app.model import State
 from app.settings import Settings
 
 
-def run(app: FastAPI, settings: Settings, listener: socket.socket, on_ready: Callable[[], object]) -> None:
+def run(app: Service, settings: Settings, listener: socket.socket, on_ready: Callable[[], object]) -> None:
     """Serves `app` until a signal comes; `on_ready` is called once, when it can answer."""
     memory.give_back_large_pieces()
     logs.be_brief()
@@ -26,8 +25,9 @@ def run(app: FastAPI, settings: Settings, listener: socket.socket, on_ready: Cal
         log_config=logs.configuration(settings.log_format, settings.log_level),
         access_log=False,
         timeout_graceful_shutdown=settings.shutdown_timeout_s,
+        timeout_keep_alive=settings.keep_alive_s,  # type: ignore[arg-type]  # a time for asyncio
         server_header=False,
-        http=http_protocol.bounded(settings),
+        http=http_protocol.bounded(settings, app.door),
         ws="none",
         lifespan="on",
     )
@@ -38,7 +38,7 @@ class _DrainServer(uvicorn.Server):
     """Uvicorn closes its sockets as soon as it is told to stop; this waits `drain_s` before it is told."""
 
     def __init__(
-        self, config: uvicorn.Config, app: FastAPI, drain_s: float, on_ready: Callable[[], object]
+        self, config: uvicorn.Config, app: Service, drain_s: float, on_ready: Callable[[], object]
     ) -> None:
         super().__init__(config)
         self._app = app

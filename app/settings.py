@@ -99,6 +99,9 @@ class Settings(BaseSettings):
     header_timeout_s: Annotated[
         PositiveFloat, Field(description="time for address and headers to arrive")
     ] = 10.0
+    keep_alive_s: Annotated[
+        PositiveFloat, Field(description="time that a connection may wait for its next request")
+    ] = 75.0
     max_body_bytes: Annotated[
         PositiveInt, Field(description="longest request body, or file with a picture")
     ] = 20 * 1024 * 1024

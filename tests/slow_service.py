@@ -37,7 +37,7 @@ def main(root: str, port: str, seconds: str = str(SECONDS_PER_BATCH)) -> None:
         port=int(port),
         log_config=logs.configuration("json", "info"),
         access_log=False,
-        http=http_protocol.bounded(settings),
+        http=http_protocol.bounded(settings, app.door),
         ws="none",
         lifespan="on",
     )

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import httpx2 as httpx
 import pytest
+from asgi import until
 from conftest import Encode, free_port
 from slow_service import PICTURES_PER_BATCH, SECONDS_PER_BATCH
 from test_service import environment
@@ -112,6 +113,7 @@ async def test_beyond_saturation_it_answers_what_it_can_and_refuses_the_rest_at_
     assert median(sample.seconds for sample in refused) < in_time_s
     assert [probe.status for probe in probes] == [200, 200, 200]
 
+    await until(lambda: log.read_text().count('"/predict"') == len(samples) + 1)
     classified = [entry for entry in logged(log) if entry.get("path") == "/predict"]
     assert sorted(entry["status"] for entry in classified) == sorted(
         sample.status for sample in (alone, *samples)

@@ -25,15 +25,38 @@ class Gate:
         self._settings = settings
         self._metrics = metrics
         self._in_flight = 0
+        self._coming = 0
         self._received_bytes = 0
 
-    def check(self, model: Model, decoder: Decoder) -> None:
+    @property
+    def is_crowded(self) -> bool:
+        """Whether so many requests are in that another one may well be too much."""
+        most = min(self._settings.queue_pictures, self._settings.max_requests_in_flight)
+        return self._in_flight + self._coming >= most
+
+    def let_in(self) -> None:
+        """Counts a request that is on its way to its task, until `has_come`.
+
+        A server hands over hundreds of them before the first task begins.
+        """
+        self._coming += 1
+
+    def has_come(self) -> None:
+        self._coming -= 1
+
+    @property
+    def coming(self) -> int:
+        return self._coming
+
+    def check(self, model: Model, decoder: Decoder, ahead: int = 0) -> None:
         """Costs microseconds, since a service that is full does little else.
+
+        `ahead` are requests that are counted nowhere else and come first.
 
         Raises:
             OverloadedError: too many pictures are waiting, or too many requests are in.
         """
-        pictures, most = decoder.waiting + model.queued, self._settings.queue_pictures
+        pictures, most = ahead + decoder.waiting + model.queued, self._settings.queue_pictures
         if pictures >= most:
             raise OverloadedError(
                 f"{pictures} pictures are waiting and at most {most} may.",
@@ -42,12 +65,12 @@ class Gate:
                 received=pictures,
             )
         most = self._settings.max_requests_in_flight
-        if self._in_flight >= most:
+        if ahead + self._in_flight >= most:
             raise OverloadedError(
-                f"{self._in_flight} requests are being answered or received and at most {most} may.",
+                f"{ahead + self._in_flight} requests are being answered or received and at most {most} may.",
                 retry_after_s=decoder.wait_s + model.wait_s,
                 limit=most,
-                received=self._in_flight,
+                received=ahead + self._in_flight,
             )
 
     @contextmanager
@@ -94,8 +117,10 @@ class Admission:
         self.gate = gate
         self._settings = settings
 
-    def check(self, request: Request) -> None:
+    def check(self, request: Request, ahead: int = 0) -> None:
         """For requests to classify; everything else (probes, metrics, pages) need not ask.
+
+        `ahead` of it come requests that are counted nowhere else.
 
         Raises:
             ParameterError: its deadline makes no sense.
@@ -103,7 +128,7 @@ class Admission:
             OverloadedError: the service is full.
         """
         timeout_s(request, self._settings)
-        self.gate.check(_asked(request), request.app.state.decoder)
+        self.gate.check(_asked(request), request.app.state.decoder, ahead)
 
 
 def _asked(request: Request) -> Model:

@@ -82,12 +82,9 @@ class Exchange(Observed):
         return [*headers, named]
 
     def record(self, way_in: str | None, metrics: Metrics) -> None:
-        """Counts and logs it, at its end; `way_in` is the template of a route that classifies.
-
-        The log has the path as it came, percent-encoded, without the query: that may hold secrets.
-        """
+        """Counts and logs it, at its end; `way_in` is the template of a route that classifies."""
         scope = self.scope
-        method, path = scope["method"], scope["path"]
+        method = scope["method"]
         self.code = scope["state"].get("problem_code", "" if self.is_answered else _FAULT)
         self.count(
             metrics,
@@ -95,12 +92,8 @@ class Exchange(Observed):
             method if method in _METHODS else _OTHER,
             classifies=way_in is not None,
         )
-        self.log(
-            method,
-            scope.get("raw_path", b"").decode("ascii", "backslashreplace"),
-            (scope.get("client") or ("",))[0],
-            self.name,
-            quiet=way_in is None and _QUIET.fullmatch(path) is not None,
+        self.log_request(
+            scope, self.name, quiet=way_in is None and _QUIET.fullmatch(scope["path"]) is not None
         )
 
 

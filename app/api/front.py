@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.api import problems, request_id, ways_in
 from app.api.admission import Admission
 from app.api.exchange import Exchange
-from app.api.limits import BodyLimits
+from app.api.limits import BodyLimits, is_soon_read
 from app.errors import ServiceError
 
 _STATE: Final = "state"
@@ -22,12 +22,19 @@ _STATE: Final = "state"
 class Front:
     """Passes requests to `app`; `service` is whose state they belong to."""
 
-    def __init__(self, app: ASGIApp, service: FastAPI, admission: Admission, limits: BodyLimits) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        service: FastAPI,
+        admission: Admission,
+        limits: BodyLimits,
+        names: request_id.Names,
+    ) -> None:
         self._app = app
         self._service = service
         self._admission = admission
         self._limits = limits
-        self._names = request_id.Names()
+        self._names = names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -62,7 +69,7 @@ class Front:
                 self._admission.check(request)
             self._limits.check_announced(scope)
         except ServiceError as error:
-            exchange.closes = not self._limits.is_soon_read(request)
+            exchange.closes = not is_soon_read(scope)
             await problems.response(error, request)(scope, receive, send)
             return
         gate = self._admission.gate

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Final
 
-from starlette.requests import Request
 from starlette.types import Scope
 
 from app.errors import BodyTooLargeError
 
 _READ_OVER_BYTES: Final = 64 * 1024  # what a socket's buffer takes anyway
 _LONGEST_NUMBER: Final = 18
+_UNBOUNDED: Final = (b"transfer-encoding", b"expect")
 
 
 class BodyLimits:
@@ -38,13 +38,16 @@ class BodyLimits:
             shown = announced[:_LONGEST_NUMBER].decode()
             raise too_large(max_bytes, f"{shown} bytes were announced", int(shown))
 
-    @staticmethod
-    def is_soon_read(request: Request) -> bool:
-        """Whether to read over the body costs less than the next connection, which its client would open."""
-        if "transfer-encoding" in request.headers or "expect" in request.headers:
+
+def is_soon_read(scope: Scope) -> bool:
+    """Whether to read over the body costs less than the next connection, which its client would open."""
+    length = b"0"
+    for name, value in scope["headers"]:
+        if name in _UNBOUNDED:
             return False
-        length = request.headers.get("content-length", "0")
-        return length.isdigit() and len(length) <= _LONGEST_NUMBER and int(length) <= _READ_OVER_BYTES
+        if name == b"content-length":
+            length = value
+    return length.isdigit() and len(length) <= _LONGEST_NUMBER and int(length) <= _READ_OVER_BYTES
 
 
 def too_large(max_bytes: int, what: str, received: int) -> BodyTooLargeError:

@@ -4,6 +4,8 @@ import logging
 from time import perf_counter
 from typing import Final
 
+from starlette.types import Scope
+
 from app import logs
 from app.metrics import Metrics
 
@@ -30,7 +32,7 @@ class Observed:
         """`route` and `method` come from a short list; time and size are of requests that `classifies`."""
         metrics.answered(route, method, self.status)
         if self.code:
-            metrics.refusals.labels(self.code).inc()
+            metrics.refused(self.code)
         if classifies and self.status == 200:
             metrics.took("read", self.read_at - self.began)
             metrics.took("total", perf_counter() - self.began)
@@ -52,3 +54,11 @@ class Observed:
             "request_id": request_id,
         }
         logs.log(_LOG, level, "request", {name: value for name, value in fields.items() if value != ""})
+
+    def log_request(self, scope: Scope, name: str, *, quiet: bool = False) -> None:
+        """The line of a request of HTTP; its path as it came, percent-encoded, without the query.
+
+        That may hold secrets.
+        """
+        path = scope.get("raw_path", b"").decode("ascii", "backslashreplace")
+        self.log(scope["method"], path, (scope.get("client") or ("",))[0], name, quiet=quiet)

@@ -1,0 +1,96 @@
+"""Refuses what a full service cannot take as soon as the server knows its headers, without a task for it.
+
+`Front` would say the same, but at ten times the load that a service can bear it would do little else.
+"""
+
+import asyncio
+from functools import lru_cache
+from math import ceil
+from typing import Final
+
+from fastapi import FastAPI, Request
+from starlette.types import Scope
+
+from app.api import plain_request, problems, request_id, ways_in
+from app.api.admission import Admission
+from app.api.limits import is_soon_read
+from app.api.observation import Observed
+from app.errors import OverloadedError, ServiceError
+
+_NAME: Final = "00000000000000000000000000000000"  # in place of the id of a request
+
+
+class Door:
+    """Of one service, whose `Front` has the same `admission`."""
+
+    def __init__(self, service: FastAPI, admission: Admission, names: request_id.Names) -> None:
+        self._service = service
+        self._admission = admission
+        self._names = names
+
+    def refusal(self, scope: Scope) -> bytes | None:
+        """The answer without its status line, 503; None to whoever may come in, or needs another answer.
+
+        A refusal has been counted and logged. Who comes in is counted until its task, which has to be made
+        at once, has taken its first step.
+        """
+        answer = self._refusal(scope)
+        if answer is None:
+            gate = self._admission.gate
+            gate.let_in()
+            # Tasks begin in the order in which they are made, and this comes behind that.
+            asyncio.get_running_loop().call_soon(gate.has_come)
+        return answer
+
+    def refusal_of(self, data: bytes, client: tuple[str, int] | None) -> bytes | None:
+        """The same for what has just arrived between two requests; None as well if it is not a plain one."""
+        if not self._admission.gate.is_crowded:
+            return None
+        scope = plain_request.scope_of(data, client)
+        return None if scope is None else self._refusal(scope)
+
+    def _refusal(self, scope: Scope) -> bytes | None:
+        if not self._admission.gate.is_crowded or self._service.state.serving.is_draining:
+            return None
+        scope = ways_in.folded(scope)
+        way_in = ways_in.template(scope)
+        if way_in is None or not is_soon_read(scope):
+            return None
+        scope["app"] = self._service
+        try:
+            self._admission.check(Request(scope), ahead=self._admission.gate.coming)
+        except OverloadedError as error:
+            return self._refuse(error, scope, way_in)
+        except ServiceError:
+            pass
+        return None
+
+    def _refuse(self, error: OverloadedError, scope: Scope, way_in: str) -> bytes:
+        seen, name = Observed(), self._names.of(request_id.given(scope))
+        seen.status, seen.code = problems.status_of(error), error.code
+        seen.count(self._service.state.metrics, way_in, scope["method"], classifies=True)
+        seen.log_request(scope, name)
+        return _named(error, scope["path"], name)
+
+
+def _named(error: OverloadedError, path: str, name: str) -> bytes:
+    wanted = (str(error), ceil(error.retry_after_s), error.limit, error.received, path)
+    if len(name) == len(_NAME):
+        head, body = _remembered(*wanted, _NAME)
+        body = body.replace(_NAME.encode(), name.encode())
+    else:
+        head, body = _rendered(*wanted, name)
+    return b"%b%b: %b\r\n\r\n%b" % (head, request_id.NAME, name.encode(), body)
+
+
+def _rendered(
+    message: str, retry_after_s: int, limit: float | None, received: float | None, path: str, name: str
+) -> tuple[bytes, bytes]:
+    """Headers, but for the name of the request, and body of the answer that `problems` gives."""
+    error = OverloadedError(message, retry_after_s=retry_after_s, limit=limit, received=received)
+    request = Request({"type": "http", "path": path, "headers": [], "state": {"request_id": name}})
+    answer = problems.response(error, request)
+    return b"".join(b"%b: %b\r\n" % header for header in answer.raw_headers), bytes(answer.body)
+
+
+_remembered = lru_cache(1024)(_rendered)  # what differs from one refusal to the next is the name
