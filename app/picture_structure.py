@@ -72,8 +72,8 @@ def check(form: str, data: bytes) -> None:
         PictureTooComplexError: the header has more pieces than any program writes.
     """
     if form == "JPEG":
-        _first_jpeg_scan(data)
-        _bound("Photoshop resources", data.count(b"8BIM"), MAX_PHOTOSHOP_RESOURCES)
+        header_bytes = _first_jpeg_scan(data)
+        _bound("Photoshop resources", data.count(b"8BIM", 0, header_bytes), MAX_PHOTOSHOP_RESOURCES)
     elif form == "PNG":
         for count, _ in enumerate(_png_chunks(data), 1):
             _bound("chunks", count, MAX_PNG_CHUNKS)
