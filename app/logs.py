@@ -66,7 +66,7 @@ class Collecting(_StreamHandler):
         with self._writing:
             lines = [self._lines.popleft() for _ in range(len(self._lines))]
             if self._missing:
-                lines.append(f"{self._missing:,} lines are missing here: the log was not read fast enough.")
+                lines.append(self.format(_missing(self._missing)))
                 self._missing = 0
             if lines:
                 with suppress(OSError, ValueError):  # nobody is left to be told
@@ -78,6 +78,11 @@ class Collecting(_StreamHandler):
             time.sleep(COLLECTED_S)
             self._due.clear()
             self.flush()
+
+
+def _missing(count: int) -> logging.LogRecord:
+    message = f"{count:,} lines are missing here: the log was not read fast enough."
+    return logging.LogRecord(__name__, logging.WARNING, "", 0, message, (), None)
 
 
 class TextFormatter(logging.Formatter):
