@@ -1,5 +1,6 @@
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -47,6 +48,26 @@ def test_a_resumed_training_ends_where_an_uninterrupted_one_does(tmp_path: Path)
         assert 0 <= last.accuracy <= 1
         for ours, theirs in zip(resumed.network.get_weights(), expected, strict=True):
             assert np.allclose(ours, theirs, atol=1e-5)
+
+
+def test_layers_know_the_size_of_the_pictures_in_every_phase() -> None:
+    """Winograd's convolutions need it; without it they would silently be ordinary ones."""
+    sizes: list[int | None] = []
+
+    def watched(pixels: Any) -> Any:
+        sizes.append(pixels.shape[1])
+        return pixels
+
+    keras.utils.set_random_seed(0)
+    pixels = keras.Input((None, None, 3))
+    x = keras.layers.Lambda(watched)(pixels)
+    x = keras.layers.Conv2D(54, 3, strides=2, use_bias=False, name="stem_conv")(x)
+    network = keras.Model(pixels, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(x)))
+    images = np.zeros((16, 32, 32, 3), np.uint8)
+    recipe = dataclasses.replace(TINY, phases=(Phase(2, 16), Phase(2, 24), Phase(2, 32)), whitened_stem=False)
+    sizes.clear()
+    list(Trainer(network, recipe, Pictures(images, np.arange(16) % 2)).steps())
+    assert sizes == [16, 24, 32]
 
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:

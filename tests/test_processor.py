@@ -3,7 +3,6 @@ from pathlib import Path
 from training.processor import (
     available_cores,
     has_bfloat16,
-    is_fastest_in_bfloat16,
     processor_flags,
     processor_name,
 )
@@ -25,11 +24,6 @@ def test_bfloat16_needs_hardware() -> None:
     assert has_bfloat16(frozenset({"avx512_bf16"}))
     assert has_bfloat16(frozenset({"amx_bf16"}))
     assert not has_bfloat16(frozenset({"avx2", "avx512f"}))
-
-
-def test_bfloat16_is_used_where_matrices_have_a_unit_of_their_own() -> None:
-    assert is_fastest_in_bfloat16(frozenset({"avx512_bf16", "amx_bf16"}))
-    assert not is_fastest_in_bfloat16(frozenset({"avx512f", "avx512_bf16"}))
 
 
 def test_there_is_a_core() -> None:

@@ -82,11 +82,14 @@ class Devices:
             keras.config.set_dtype_policy(before)
 
     def function(self, step: Callable[..., Share]) -> Callable[..., Share]:
-        """``step`` as a graph that runs on every device with its share and returns what all agree on."""
+        """``step`` as a graph that runs on every device with its share and returns what all agree on.
+
+        There is one for each size of the pictures: convolutions are chosen by a size that is known.
+        """
         if not self.strategy:
-            alone: Callable[..., Share] = tf.function(step, reduce_retracing=True)
+            alone: Callable[..., Share] = tf.function(step)
             return alone
-        everywhere = tf.function(lambda *share: self.strategy.run(step, args=share), reduce_retracing=True)
+        everywhere = tf.function(lambda *share: self.strategy.run(step, args=share))
         return lambda *share: tuple(
             self.strategy.experimental_local_results(result)[0] for result in everywhere(*share)
         )

@@ -22,15 +22,6 @@ def has_bfloat16(flags: frozenset[str]) -> bool:
     return bool(flags & {"avx512_bf16", "amx_bf16"})
 
 
-def is_fastest_in_bfloat16(flags: frozenset[str]) -> bool:
-    """Whether the hardware is a unit for matrices (AMX).
-
-    AVX-512 BF16 multiplies twice as fast as float32. Winograd's algorithm, which is exact enough in float32
-    alone, needs up to four times fewer multiplications and wins (`benchmarks/training_speed.py`).
-    """
-    return "amx_bf16" in flags
-
-
 def use_onednn() -> None:
     """Lets TensorFlow compute with oneDNN on every processor; to be called before TensorFlow is imported.
 
@@ -42,7 +33,10 @@ def use_onednn() -> None:
 
 
 def use_bfloat16(enabled: bool) -> None:
-    """Lets TensorFlow compute convolutions in bfloat16; variables and batch-norm statistics stay float32."""
+    """Lets TensorFlow compute convolutions and matrix products in bfloat16 from now on, or no more.
+
+    Variables and batch-norm statistics stay float32. It holds for all that runs, whenever that was made.
+    """
     import tensorflow as tf
 
     tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": enabled})

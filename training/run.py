@@ -14,7 +14,7 @@ from training.data import Dataset
 from training.devices import Devices, all_machines
 from training.fit import Trainer
 from training.history import Epoch, History
-from training.processor import is_fastest_in_bfloat16, processor_flags, use_bfloat16
+from training.processor import has_bfloat16, processor_flags, use_bfloat16
 from training.progress import Step, training_progress
 from training.publish import Provenance, publish
 from training.recipe import Recipe
@@ -82,7 +82,7 @@ def train_and_publish(
         split=split,
         seconds=trainer.seconds,
         images_per_second=trainer.total_steps * recipe.batch_size / trainer.seconds,
-        bfloat16=is_fastest_in_bfloat16(processor_flags()),
+        bfloat16=has_bfloat16(processor_flags()) and not devices.gpus,
         resumed=resumed,
         gpus=devices.gpus,
     )
@@ -101,17 +101,15 @@ def _trainer(
     recipe: Recipe, classes: int, pictures: Pictures, build: NetworkBuilder, devices: Devices
 ) -> Trainer:
     keras.utils.set_random_seed(recipe.seed)
-    flags = processor_flags()
-    use_bfloat16(is_fastest_in_bfloat16(flags))
+    use_bfloat16(has_bfloat16(processor_flags()))
     sizes = {phase.image_size for phase in recipe.phases}
-    keras_is_fast = devices.gpus or is_fastest_in_bfloat16(flags)
     with devices.building():
         network = build(
             classes,
             stem=recipe.stem,
             image_size=None if len(sizes) > 1 else sizes.pop(),
             dropout=recipe.dropout,
-            convolution=keras.layers.Conv2D if keras_is_fast else WinogradConv2D,
+            convolution=keras.layers.Conv2D if devices.gpus else WinogradConv2D,
         )
         to_logits = keras.Model(network.input, network.get_layer("logits").output)
     return Trainer(to_logits, recipe, pictures, devices)
