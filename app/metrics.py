@@ -29,6 +29,7 @@ PICTURES: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 RATIO: Final = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 
 _REMEMBERED: Final = 4096
+_AT_ONCE: Final = 512  # told within half a millisecond
 _STAGES: Final[tuple[Stage, ...]] = ("read", "decode", "queue", "infer", "total")
 
 
@@ -36,6 +37,11 @@ class Metrics:
     """Counters and histograms in a registry of their own, so that two services share nothing.
 
     Where several processes serve together, what they count and what they are doing is added up.
+
+    What a process that serves alone counts with every request is noted, and told to the registry when
+    somebody reads or there is much of it: an update in the middle of something else costs several times as
+    much as one of many. So the methods belong to one event loop. `in_flight` are requests admitted and not
+    yet answered.
     """
 
     def __init__(self) -> None:
@@ -75,7 +81,8 @@ class Metrics:
             "classifier_predictions_unremembered",
             "Answers that no feedback can be given on, since the file could not follow.",
         )
-        self.in_flight: Final = Gauge(
+        self.in_flight = 0
+        self._in_flight = Gauge(
             "classifier_requests_in_flight",
             "Requests admitted and not yet answered.",
             registry=self.registry,
@@ -85,9 +92,12 @@ class Metrics:
             "classifier_predictions", "Pictures by the class that was most probable.", "label"
         )
         # To find a counter by its labels takes longer than to count.
-        self._of_class = lru_cache(_REMEMBERED)(self._predictions.labels)
-        self._of_request = lru_cache(_REMEMBERED)(self.requests.labels)
-        self._of_refusal = lru_cache(_REMEMBERED)(self.refusals.labels)
+        self._count_class = lru_cache(_REMEMBERED)(lambda label: self._predictions.labels(label).inc)
+        self._count_request = lru_cache(_REMEMBERED)(lambda *labels: self.requests.labels(*labels).inc)
+        self._count_refusal = lru_cache(_REMEMBERED)(lambda code: self.refusals.labels(code).inc)
+        self._noted: list[tuple[Callable[[float], object], float]] = []
+        # What others read, and what shall outlive this process, is told at once.
+        self._at_once = 1 if shared_metrics.is_joined() else _AT_ONCE
         stages = Histogram(
             "classifier_stage_seconds",
             "Where time went; read and total are of requests with an answer, the rest of their pictures.",
@@ -95,8 +105,8 @@ class Metrics:
             registry=self.registry,
             buckets=SECONDS,
         )
-        self._stages = {stage: stages.labels(stage) for stage in _STAGES}
-        self.body_bytes: Final = self._histogram(
+        self._stages = {stage: stages.labels(stage).observe for stage in _STAGES}
+        self._body_bytes = self._histogram(
             "classifier_request_body_bytes", "Bodies of requests with an answer.", BYTES
         )
         self.batch_pictures: Final = self._histogram(
@@ -131,24 +141,40 @@ class Metrics:
 
     def answered(self, route: str, method: str, status: int) -> None:
         """Counts a request; each comes from a short list."""
-        self._of_request(route, method, str(status)).inc()
+        self._note(self._count_request(route, method, str(status)), 1)
 
     def refused(self, code: str) -> None:
         """Counts a request that was answered with an error, by its code."""
-        self._of_refusal(code).inc()
+        self._note(self._count_refusal(code), 1)
+
+    def received(self, body_bytes: int) -> None:
+        """Counts the body of a request that has its answer."""
+        self._note(self._body_bytes.observe, body_bytes)
 
     def took(self, stage: Stage, seconds: float) -> None:
-        self._stages[stage].observe(seconds)
+        self._note(self._stages[stage], seconds)
 
     def predicted(self, class_names: Sequence[str], probabilities: NDArray[np.float32]) -> None:
         """Counts answers, float32 [N, K] with K names. When either metric shifts, so does the input."""
         for row in probabilities.tolist():
             confidence = max(row)
-            self._of_class(class_names[row.index(confidence)]).inc()
-            self._confidence.observe(confidence)
+            self._note(self._count_class(class_names[row.index(confidence)]), 1)
+            self._note(self._confidence.observe, confidence)
+
+    def _note(self, tell: Callable[[float], object], value: float) -> None:
+        self._noted.append((tell, value))
+        if len(self._noted) >= self._at_once:
+            self._tell_noted()
+
+    def _tell_noted(self) -> None:
+        noted, self._noted = self._noted, []
+        for tell, value in noted:
+            tell(value)
+        self._in_flight.set(self.in_flight)
 
     def tell_others(self) -> bool:
         """Lets the other processes know what this one is doing; False if there are none."""
+        self._tell_noted()
         if self._present is None:
             return False
         self._present.tell(self._waiting)

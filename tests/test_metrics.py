@@ -154,3 +154,24 @@ def test_two_services_in_one_process_share_nothing() -> None:
     one.predicted(("cat", "dog"), np.array([[0.1, 0.9], [0.8, 0.2]], dtype=np.float32))
     assert figures(one)["classifier_predictions_total label=dog"] == 1
     assert "classifier_predictions_total label=dog" not in figures(other)
+
+
+def test_nothing_that_is_noted_is_lost_whenever_it_is_read() -> None:
+    metrics = Metrics()
+    metrics.in_flight += 2
+    for count in range(1, 2_001):
+        metrics.answered("/predict", "POST", 200)
+        metrics.took("infer", 0.5)
+        if count in (1, 700, 2_000):
+            found = figures(metrics)
+            assert found["classifier_requests_total method=POST route=/predict status=200"] == count
+            assert found["classifier_stage_seconds_sum stage=infer"] == count / 2
+            assert found["classifier_requests_in_flight"] == 2
+
+
+def test_what_is_noted_does_not_grow_until_somebody_reads() -> None:
+    metrics = Metrics()
+    for _ in range(10_000):
+        metrics.took("infer", 0.5)
+    told = metrics.registry.get_sample_value("classifier_stage_seconds_count", {"stage": "infer"})
+    assert told is not None and told > 9_000

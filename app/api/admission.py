@@ -77,12 +77,12 @@ class Gate:
     def counted(self) -> Iterator[None]:
         """Counts one more while it lasts."""
         self._in_flight += 1
-        self._metrics.in_flight.inc()
+        self._metrics.in_flight += 1
         try:
             yield
         finally:
             self._in_flight -= 1
-            self._metrics.in_flight.dec()
+            self._metrics.in_flight -= 1
 
     @contextmanager
     def receiving(self) -> Iterator[Callable[[int], None]]:

@@ -36,7 +36,7 @@ class Observed:
         if classifies and self.status == 200:
             metrics.took("read", self.read_at - self.began)
             metrics.took("total", perf_counter() - self.began)
-            metrics.body_bytes.observe(self.body_bytes)
+            metrics.received(self.body_bytes)
 
     def log(self, method: str, path: str, client: str, request_id: str, *, quiet: bool) -> None:
         """One line, about a success only at the level debug if it is to be `quiet`."""
