@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from rich.text import Text
 
 from app import engines, folder, results
-from app.api.schemas import Classification
+from app.api import answers
 from app.classification import classify
 from app.decoding import Decoder
 from app.errors import EngineError, FileError, OverloadedError, PictureError, ServiceError, UploadError
@@ -177,10 +177,7 @@ async def _row(path: Path, settings: Settings, model: Model, decoder: Decoder) -
         if isinstance(error, EngineError) and not model.alive:
             raise
         return error
-    return {
-        "path": folder.shown(path),
-        **Classification.of(classified, coverage=settings.coverage).model_dump(),
-    }
+    return {"path": folder.shown(path), **answers.classification(classified, settings.coverage)}
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from app.api import departure, problems
+from app.api import departure, problems, whole
 from app.api.door import Door
 from app.errors import (
     BodyTimeoutError,
@@ -150,7 +150,9 @@ class _BoundedProtocol(HttpToolsProtocol):
             raise MalformedRequestError(f"A request has one header Host; this one has {hosts}.")
         self._in_headers, self._in_body, self._has_request = False, True, True
         self._expect_body()
-        departure.offer(self.scope, self._departure)  # type: ignore[arg-type]  # it is a dictionary
+        scope: Scope = self.scope  # type: ignore[assignment]  # uvicorn's type for the same dictionary
+        departure.offer(scope, self._departure)
+        whole.offer(scope, self._take)
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -172,10 +174,26 @@ class _BoundedProtocol(HttpToolsProtocol):
         cycle.response_started = cycle.response_complete = True
         self._answer_unseen(refusal)
 
+    def _take(self, scope: "Scope", status: int, headers: whole.Headers, body: bytes) -> bool:
+        """Sends a whole answer. Not where others come first, or where the connection ends with it."""
+        cycle: RequestResponseCycle = self.cycle
+        is_current = cycle.scope.get("extensions") is scope["extensions"]
+        if not is_current or cycle.response_started or cycle.disconnected or not cycle.keep_alive:
+            return False
+        if self.flow.write_paused or any(name == b"connection" for name, _ in headers):
+            return False
+        cycle.response_started = cycle.response_complete = True
+        cycle.message_event.set()
+        self.transport.write(STATUS_LINE[status] + self._lines(headers) + b"\r\n" + body)
+        self.on_response_complete()
+        return True
+
+    def _lines(self, headers: whole.Headers) -> bytes:
+        return b"".join(b"%b: %b\r\n" % each for each in (*self.server_state.default_headers, *headers))
+
     def _answer_unseen(self, refusal: bytes) -> None:
         """Answers what the application has not seen; uvicorn counts it and waits for the next request."""
-        dated = b"".join(b"%b: %b\r\n" % header for header in self.server_state.default_headers)
-        self.transport.write(STATUS_LINE[HTTPStatus.SERVICE_UNAVAILABLE] + dated + refusal)
+        self.transport.write(STATUS_LINE[HTTPStatus.SERVICE_UNAVAILABLE] + self._lines(()) + refusal)
         self.on_response_complete()
 
     @property

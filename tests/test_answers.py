@@ -15,6 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from app.api.schemas import BatchResult, Classification
+
 COVERAGES = [each.coverage for each in CALIBRATED.calibration.conformal_thresholds]
 NAMES = CALIBRATED.class_names
 
@@ -126,3 +128,23 @@ def test_each_picture_of_several_gets_all_of_it(calibrated: httpx.Client, encode
         alone = ask(calibrated, encode(colour), **query)
         assert found == {"index": found["index"]} | alone
     refusal(calibrated, encode("red"), "/predict/batch", coverage=0.8)
+
+
+@pytest.mark.parametrize(
+    "query", [{}, {"top_k": 3}, {"input": "true"}, {"coverage": 0.9, "top_k": 1}], ids=str
+)
+def test_answers_are_as_they_are_described(
+    calibrated: httpx.Client, encode: Encode, query: dict[str, Any]
+) -> None:
+    """They are written as they are, not through the description that is published."""
+    answer = calibrated.post("/predict", params=query, files={"file": encode("red")})
+    described = Classification.model_validate_json(answer.content, strict=True)
+    assert described.model_dump_json() == answer.text
+    files = [("file", encode("red")), ("file", b"no picture")]
+    answer = calibrated.post("/predict/batch", params=query, files=files)
+    assert BatchResult.model_validate_json(answer.content, strict=True).model_dump_json() == answer.text
+
+
+def test_answers_without_calibration_are_as_they_are_described(client: httpx.Client, encode: Encode) -> None:
+    text = client.post("/predict", files={"file": encode("red")}).text
+    assert Classification.model_validate_json(text, strict=True).model_dump_json() == text

@@ -1,16 +1,102 @@
-"""From a classification to the answer that a request wants."""
+"""From a classification to the document that a request wants, as `schemas.Classification` describes it.
+
+The documents are plain dictionaries. What was just computed here need not be checked field by field, which
+would take as long as decoding a small picture; a test holds them to their description.
+"""
 
 import asyncio
-from typing import TypeVar
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from app.api.parameters import Wanted
-from app.api.schemas import Classification, SeenInput
+from app.api.schemas import ModelReference, SeenInput
 from app.classification import Classified
+from app.imaging import Picture
+from app.model import Model
 
-_C = TypeVar("_C", bound=Classification)
+Document = dict[str, Any]
+
+_JSON: Final = TypeAdapter(Any)
 
 
-async def answer(classified: Classified, wanted: Wanted, kind: type[_C], **place: int) -> _C:
+async def answer(classified: Classified, wanted: Wanted) -> Document:
     """The document; files that are wanted in it are written beside the event loop."""
-    seen = await asyncio.to_thread(SeenInput.of, classified.picture.pixels) if wanted.with_input else None
-    return kind.of(classified, coverage=wanted.coverage, top_k=wanted.top_k, seen=seen, **place)
+    document = classification(classified, wanted.coverage)
+    if wanted.with_input:
+        seen = await asyncio.to_thread(SeenInput.of, classified.picture.pixels)
+        document["input"] = seen.model_dump()
+    if wanted.top_k is not None:
+        document["top"] = _ranking(document["probabilities"])[: wanted.top_k]
+    return document
+
+
+def written(document: Document) -> bytes:
+    """It as JSON; what it holds may be documents or models."""
+    return _JSON.dump_json(document)
+
+
+def classification(classified: Classified, coverage: float) -> Document:
+    """What every answer says."""
+    manifest = classified.model.manifest
+    names, probabilities = manifest.class_names, _shortest(classified.probabilities)
+    best = probabilities.index(max(probabilities))
+    return {
+        "label": names[best],
+        "class_id": best,
+        "probability": probabilities[best],
+        "probabilities": dict(zip(names, probabilities, strict=True)),
+        "confidence_set": _confidence_set(classified, coverage),
+        "in_distribution": classified.in_distribution,
+        "ood_score": float(str(classified.ood_score)),
+        "ood_threshold": manifest.calibration.ood_threshold,
+        "model": reference(classified.model),
+        "image": image(classified.picture),
+    }
+
+
+def _shortest(numbers: NDArray[np.float32]) -> list[float]:
+    """The shortest decimals that still are the same float32 numbers."""
+    return [float(str(number)) for number in numbers]
+
+
+# The same in every answer of a model, for as long as it is there.
+_REFERENCES: WeakKeyDictionary[Model, Document] = WeakKeyDictionary()
+
+
+def reference(model: Model) -> Document:
+    """What an answer says of the model that gave it; to be left as it is."""
+    found = _REFERENCES.get(model)
+    if found is None:
+        found = _REFERENCES[model] = ModelReference.of(model).model_dump()
+    return found
+
+
+def image(picture: Picture) -> Document:
+    """As `schemas.ImageDescription` has it."""
+    return {
+        "format": picture.format,
+        "width": picture.width,
+        "height": picture.height,
+        "notes": picture.notes,
+    }
+
+
+def _confidence_set(classified: Classified, coverage: float) -> Document | None:
+    indexes = classified.confidence_set(coverage)
+    if indexes is None:
+        return None
+    names = classified.model.manifest.class_names
+    return {"coverage": coverage, "labels": [names[index] for index in indexes]}
+
+
+def _ranking(probabilities: dict[str, float]) -> list[Document]:
+    """The classes by their probabilities, of which the lower id wins a tie."""
+    places = [(label, place, probability) for place, (label, probability) in enumerate(probabilities.items())]
+    return [
+        {"label": label, "class_id": place, "probability": probability}
+        for label, place, probability in sorted(places, key=lambda each: -each[2])
+    ]

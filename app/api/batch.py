@@ -14,7 +14,7 @@ from app.api.deadline import PARAMETER as TIMEOUT
 from app.api.deadline import deadline
 from app.api.dependencies import Decoder, Serving, Settings
 from app.api.parameters import Wanted
-from app.api.schemas import BatchResult, PlacedClassification, PlacedProblem
+from app.api.schemas import BatchResult, PlacedProblem
 from app.classification import classify
 from app.errors import BodyTooLargeError, EmptyFileError, EngineError, PictureError, UploadError
 from app.feedback import Feedback
@@ -23,7 +23,7 @@ from app.shadow import Shadow
 
 PATH: Final = "/predict/batch"
 
-Result = PlacedClassification | PlacedProblem
+Result = answers.Document | PlacedProblem
 
 router = APIRouter(tags=["predict"])
 
@@ -114,7 +114,7 @@ async def predict_batch(request: Request, serving: Serving, decoder: Decoder, se
         async with deadline(request, settings):
             results = await _each(files, answer)
         failed = sum(isinstance(result, PlacedProblem) for result in results)
-        body = BatchResult(results=results, succeeded=len(results) - failed, failed=failed).model_dump_json()
+        body = answers.written({"results": results, "succeeded": len(results) - failed, "failed": failed})
     spent_s = {"read": arrived - began, "total": perf_counter() - began}
     timing = ", ".join(f"{stage};dur={1000 * seconds:.2f}" for stage, seconds in spent_s.items())
     return Response(body, media_type="application/json", headers={"Server-Timing": timing})
@@ -157,7 +157,7 @@ async def _answer(
         return PlacedProblem(index=index, error=problems.of(error, request_id))
     feedback.remember(request_id, classified, index)
     shadow.look(classified)
-    return await answers.answer(classified, wanted, PlacedClassification, index=index)
+    return {"index": index, **await answers.answer(classified, wanted)}
 
 
 def _check(data: bytes, max_bytes: int) -> None:

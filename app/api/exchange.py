@@ -6,7 +6,7 @@ from typing import Final
 
 from starlette.types import Message, Receive, Scope, Send
 
-from app.api import limits, request_id
+from app.api import limits, request_id, whole
 from app.api.observation import Observed
 from app.errors import OverloadedError
 from app.metrics import Metrics
@@ -70,10 +70,21 @@ class Exchange(Observed):
 
     def send(self, message: Message) -> Awaitable[None]:
         """Sends a message of the answer to the client."""
+        if message["type"] == whole.MESSAGE:
+            return self._send_whole(message)
         if message["type"] == "http.response.start":
             self.status, self.is_answered = message["status"], True
             message["headers"] = self._completed(message.get("headers", ()))
         return self._send(message)
+
+    async def _send_whole(self, message: Message) -> None:
+        status, body = message["status"], message["body"]
+        headers = self._completed(message["headers"])
+        self.status, self.is_answered = status, True
+        take = whole.taker(self.scope)
+        if take is None or not take(self.scope, status, headers, body):
+            await self._send({"type": "http.response.start", "status": status, "headers": headers})
+            await self._send({"type": "http.response.body", "body": body})
 
     def _completed(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         named = (request_id.NAME, self.name.encode())

@@ -61,7 +61,7 @@ class ExplanationAnswer(BaseModel):
             method=METHOD,
             map=[[round(value, _DECIMALS) for value in row] for row in explanation.importance.tolist()],
             overlay=base64.b64encode(explanation.overlay).decode(),
-            model=schemas.reference(explanation.model),
+            model=ModelReference.of(explanation.model),
             image=ImageDescription.of(explanation.picture),
         )
 

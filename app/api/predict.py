@@ -7,11 +7,12 @@ from fastapi import APIRouter, Request, Response
 
 from app import errors
 from app.api import parameters, problems, schemas, upload
-from app.api.answers import answer
+from app.api.answers import answer, written
 from app.api.deadline import PARAMETER as TIMEOUT
 from app.api.deadline import deadline
 from app.api.dependencies import Decoder, Serving, Settings
 from app.api.schemas import Classification
+from app.api.whole import WholeResponse
 from app.classification import classify
 
 PATH: Final = "/predict"
@@ -97,7 +98,7 @@ async def predict(request: Request, serving: Serving, decoder: Decoder, settings
         arrived = perf_counter()
         async with deadline(request, settings):
             classified = await classify(data, model, decoder, wanted.fit)
-            body = (await answer(classified, wanted, Classification)).model_dump_json()
+            body = written(await answer(classified, wanted))
         request.app.state.feedback.remember(problems.request_id_of(request), classified)
         request.app.state.shadow.look(classified)
         result = classified.result
@@ -109,4 +110,4 @@ async def predict(request: Request, serving: Serving, decoder: Decoder, settings
             perf_counter() - began,
         )
     timing = _TIMING % tuple(1000 * seconds for seconds in spent_s)
-    return Response(body, media_type="application/json", headers={"Server-Timing": timing})
+    return WholeResponse(body, timing)

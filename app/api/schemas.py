@@ -1,10 +1,8 @@
 """What the service answers, as documents. Fields are added over time; none is renamed or removed."""
 
 import base64
-from collections.abc import Sequence
 from io import BytesIO
 from typing import Annotated, Any, Final, Self
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +10,6 @@ from PIL import Image
 from pydantic import BaseModel, Field
 
 from app.api.problems import Problem
-from app.classification import Classified
 from app.imaging import Picture
 from app.model import Model
 
@@ -52,11 +49,6 @@ WEIGHTS_DIGITS: Final = 12
 
 def _is_none(value: object) -> bool:
     return value is None
-
-
-def _shortest(row: NDArray[np.float32]) -> list[float]:
-    """The shortest decimals that still are the same float32 numbers."""
-    return [float(str(value)) for value in row]
 
 
 class ModelReference(BaseModel):
@@ -167,63 +159,6 @@ class Classification(BaseModel):
         list[RankedClass] | None,
         Field(description="the most probable classes, sorted, if top_k asked for them", exclude_if=_is_none),
     ] = None
-
-    @classmethod
-    def of(
-        cls,
-        classified: Classified,
-        *,
-        coverage: float,
-        top_k: int | None = None,
-        seen: SeenInput | None = None,
-        **place: int,
-    ) -> Self:
-        """The answer, with the `top_k` most probable classes sorted, of which the lower id wins a tie."""
-        model = classified.model
-        names, probabilities = model.manifest.class_names, _shortest(classified.probabilities)
-        best = probabilities.index(max(probabilities))
-        return cls(
-            label=names[best],
-            class_id=best,
-            probability=probabilities[best],
-            probabilities=dict(zip(names, probabilities, strict=True)),
-            confidence_set=_confidence_set(classified, coverage),
-            in_distribution=classified.in_distribution,
-            ood_score=float(str(classified.ood_score)),
-            ood_threshold=model.manifest.calibration.ood_threshold,
-            model=reference(model),
-            image=ImageDescription.of(classified.picture),
-            input=seen,
-            top=None if top_k is None else _ranking(names, probabilities)[:top_k],
-            **place,
-        )
-
-
-# The same in every answer of a model, for as long as it is there.
-_REFERENCES: Final[WeakKeyDictionary[Model, ModelReference]] = WeakKeyDictionary()
-
-
-def reference(model: Model) -> ModelReference:
-    """What an answer says of the model that gave it."""
-    found = _REFERENCES.get(model)
-    if found is None:
-        found = _REFERENCES[model] = ModelReference.of(model)
-    return found
-
-
-def _confidence_set(classified: Classified, coverage: float) -> ConfidenceSet | None:
-    indexes = classified.confidence_set(coverage)
-    if indexes is None:
-        return None
-    names = classified.model.manifest.class_names
-    return ConfidenceSet(coverage=coverage, labels=[names[index] for index in indexes])
-
-
-def _ranking(names: Sequence[str], probabilities: Sequence[float]) -> list[RankedClass]:
-    return [
-        RankedClass(label=names[index], class_id=index, probability=probabilities[index])
-        for index in sorted(range(len(names)), key=lambda index: -probabilities[index])
-    ]
 
 
 class Place(BaseModel):

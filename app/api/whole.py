@@ -1,0 +1,51 @@
+"""Answers that leave in one piece, by an extension of ASGI of our own.
+
+A server that offers it takes status, headers and body in one message. Of the two messages that ASGI has, each
+is checked and put together by itself, which takes a tenth of the time of a small request.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from fastapi import Response
+from starlette.types import Receive, Scope, Send
+
+EXTENSION: Final = "classifier.whole"
+MESSAGE: Final = "http.response.whole"
+
+Headers = Sequence[tuple[bytes, bytes]]
+# Status, headers and body of the answer to the request of this scope. False: it has to go as ASGI has it.
+Take = Callable[[Scope, int, Headers, bytes], bool]
+
+
+class WholeResponse(Response):
+    """JSON with the status 200, and where the time went."""
+
+    def __init__(self, body: bytes, timing: str) -> None:  # in place of what finds out the same
+        self.status_code = 200
+        self.background = None
+        self.body = body
+        self.raw_headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"server-timing", timing.encode()),
+        ]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if taker(scope) is None:
+            await super().__call__(scope, receive, send)
+        else:
+            head = {"type": MESSAGE, "status": self.status_code, "headers": self.raw_headers}
+            await send({**head, "body": self.body})
+
+
+def offer(scope: Scope, take: Take) -> None:
+    """Done by our server; `Exchange` is what turns the message into a call of it."""
+    scope["extensions"] = {**scope.get("extensions", {}), EXTENSION: take}
+
+
+def taker(scope: Scope) -> Take | None:
+    """What takes such an answer, None where the server does not."""
+    extensions: dict[str, Any] = scope.get("extensions") or {}
+    return extensions.get(EXTENSION)
