@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from io import BytesIO
+from operator import mul
 from typing import Final
 
 import numpy as np
@@ -150,9 +151,8 @@ def _is_blank(pixels: NDArray[np.uint8]) -> bool:
     """Whether each channel has nearly one level; of most small pictures a few pixels tell that it has not."""
     height, width, _ = pixels.shape
     few = pixels[:: -(-height // _FEW), :: -(-width // _FEW), 1].ravel().tolist()
-    mean = sum(few) / len(few)
     # All pixels together are no nearer to their mean than these are to theirs.
-    if sum((level - mean) ** 2 for level in few) >= height * width * BLANK_LEVELS**2:
+    if sum(map(mul, few, few)) - sum(few) ** 2 / len(few) >= height * width * BLANK_LEVELS**2:
         return False
     return all(_variance(pixels[..., channel]) < BLANK_LEVELS**2 for channel in range(3))
 

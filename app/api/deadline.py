@@ -7,6 +7,7 @@ from typing import Any, Final
 from starlette.requests import ClientDisconnect, Request
 
 from app.api import departure
+from app.api.headers import header
 from app.api.patience import patience
 from app.errors import DeadlineError, ParameterError
 from app.settings import Settings
@@ -21,6 +22,7 @@ PARAMETER: Final[dict[str, Any]] = {
     "schema": {"type": "integer", "minimum": 1},
 }
 
+_NAME: Final = HEADER.lower().encode()
 _LONGEST_NUMBER: Final = 12
 # Many answers are there sooner.
 _QUICK_S: Final = 0.05
@@ -32,7 +34,7 @@ def timeout_s(request: Request, settings: Settings) -> float:
     Raises:
         ParameterError: the header is no whole number of milliseconds, or 0.
     """
-    given = request.headers.get(HEADER)
+    given = header(request.scope, _NAME)
     if given is None:
         return settings.request_timeout_s
     if not (given.isascii() and given.isdecimal() and len(given) <= _LONGEST_NUMBER and int(given)):

@@ -5,6 +5,7 @@
 
 import asyncio
 from functools import lru_cache
+from http import HTTPStatus
 from math import ceil
 from typing import Final
 
@@ -67,7 +68,7 @@ class Door:
 
     def _refuse(self, error: OverloadedError, scope: Scope, way_in: str) -> bytes:
         seen, name = Observed(), self._names.of(request_id.given(scope))
-        seen.status, seen.code = problems.status_of(error), error.code
+        seen.status, seen.code = HTTPStatus.SERVICE_UNAVAILABLE, error.code
         seen.count(self._service.state.metrics, way_in, scope["method"], classifies=True)
         seen.log_request(scope, name)
         return _named(error, scope["path"], name)

@@ -5,6 +5,7 @@ from typing import Final
 
 from starlette.types import Scope
 
+from app.api.headers import header
 from app.errors import BodyTooLargeError
 
 _READ_OVER_BYTES: Final = 64 * 1024  # what a socket's buffer takes anyway
@@ -32,10 +33,14 @@ class BodyLimits:
         Raises:
             BodyTooLargeError: it is.
         """
-        announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+        announced = header(scope, b"content-length") or ""
         max_bytes = self.of(scope["path"])
-        if announced.isdigit() and (len(announced) > _LONGEST_NUMBER or int(announced) > max_bytes):
-            shown = announced[:_LONGEST_NUMBER].decode()
+        if (
+            announced.isascii()
+            and announced.isdecimal()
+            and (len(announced) > _LONGEST_NUMBER or int(announced) > max_bytes)
+        ):
+            shown = announced[:_LONGEST_NUMBER]
             raise too_large(max_bytes, f"{shown} bytes were announced", int(shown))
 
 

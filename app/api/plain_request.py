@@ -5,7 +5,8 @@ the grammar, and nothing that two readers could understand in two ways; all else
 """
 
 import re
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from starlette.types import Scope
 
@@ -16,11 +17,37 @@ _HEAD: Final = re.compile(
 # They change what follows, on this connection or on the next request.
 _SPECIAL: Final = frozenset({b"transfer-encoding", b"expect", b"connection", b"upgrade", b"te", b"trailer"})
 _MOST_DIGITS: Final = 6
+_END: Final = b"\r\n\r\n"
+_REMEMBERED: Final = 256  # of a few hundred bytes each as a rule, of 4 KiB at most
+
+
+class _Head(NamedTuple):
+    path: bytes
+    headers: list[tuple[bytes, bytes]]
+    body_bytes: int
 
 
 def scope_of(data: bytes, client: tuple[str, int] | None) -> Scope | None:
     """What ASGI calls the scope of the one request that `data` is, from `client`; None if it is not plain."""
-    head = _HEAD.match(data, 0, MAX_HEAD_BYTES)
+    end = data.find(_END, 0, MAX_HEAD_BYTES) + len(_END)
+    head = _head(data[:end]) if end >= len(_END) else None
+    if head is None or head.body_bytes != len(data) - end:
+        return None
+    return {
+        "type": "http",
+        "method": "POST",
+        "path": head.path.decode(),
+        "raw_path": head.path,
+        "query_string": b"",
+        "headers": head.headers,
+        "client": client,
+        "state": {},
+    }
+
+
+@lru_cache(_REMEMBERED)  # most clients send the same again and again
+def _head(data: bytes) -> _Head | None:
+    head = _HEAD.fullmatch(data)
     if head is None:
         return None
     headers = []
@@ -31,15 +58,6 @@ def scope_of(data: bytes, client: tuple[str, int] | None) -> Scope | None:
     if names.count(b"host") != 1 or names.count(b"content-length") != 1 or not _SPECIAL.isdisjoint(names):
         return None
     length = headers[names.index(b"content-length")][1]
-    if not length.isdigit() or len(length) > _MOST_DIGITS or int(length) != len(data) - head.end():
+    if not length.isdigit() or len(length) > _MOST_DIGITS:
         return None
-    return {
-        "type": "http",
-        "method": "POST",
-        "path": head[1].decode(),
-        "raw_path": head[1],
-        "query_string": b"",
-        "headers": headers,
-        "client": client,
-        "state": {},
-    }
+    return _Head(head[1], headers, int(length))

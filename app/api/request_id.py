@@ -7,6 +7,8 @@ from typing import Final
 
 from starlette.types import Scope
 
+from app.api.headers import header
+
 HEADER: Final = "X-Request-ID"
 NAME: Final = HEADER.lower().encode()
 _ACCEPTABLE: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -32,4 +34,4 @@ def _made() -> Iterator[str]:
 
 def given(scope: Scope) -> str:
     """What the caller calls the request; empty if it has no name for it."""
-    return next((value for name, value in scope["headers"] if name == NAME), b"").decode("latin-1")
+    return header(scope, NAME) or ""

@@ -6,6 +6,7 @@ from typing import Final, TypeVar
 from starlette.requests import Request
 
 from app.api.form import DEFAULT_MAX_PARTS, Part, read_form
+from app.api.headers import header
 from app.api.patience import patience
 from app.errors import (
     BodyTimeoutError,
@@ -39,7 +40,7 @@ async def read_pictures(request: Request, timeout_s: float, max_files: int) -> l
     if _kind(request) != FORM:
         raise MediaTypeError(f"Several pictures come as {FORM}. {HOW_SEVERAL}")
     max_parts = DEFAULT_MAX_PARTS + _COUNTED * max_files
-    form = read_form(request.headers["content-type"], request.stream(), max_parts)
+    form = read_form(header(request.scope, b"content-type") or "", request.stream(), max_parts)
     parts = await _in_time(form, timeout_s)
     return _files(parts, max_files)
 
@@ -76,7 +77,7 @@ async def read_picture(request: Request, timeout_s: float) -> bytes:
 
 
 def _kind(request: Request) -> str:
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return (header(request.scope, b"content-type") or "").partition(";")[0].strip().lower()
 
 
 async def _in_time(reading: Awaitable[_T], timeout_s: float) -> _T:
@@ -105,7 +106,7 @@ async def _data(request: Request, kind: str) -> bytes:
 
 
 async def _from_form(request: Request) -> bytes:
-    parts = await read_form(request.headers["content-type"], request.stream())
+    parts = await read_form(header(request.scope, b"content-type") or "", request.stream())
     files = [part for part in parts if part.is_file]
     if len(files) > 1:
         raise SeveralFilesError(
