@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app import importance, overlay
+from app.api.explain import ExplanationAnswer
 from app.geometry import FITS, Fit
 from app.importance import GRID, Importance
 from app.settings import Settings
@@ -224,6 +225,11 @@ def until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.005)
+
+
+def test_an_explanation_is_as_it_is_described(client: httpx.Client, encode: Encode) -> None:
+    text = client.post("/explain", files={"file": encode("red")}).text
+    assert ExplanationAnswer.model_validate_json(text, strict=True).model_dump_json() == text
 
 
 def test_without_a_picture_there_is_nothing_to_explain(client: httpx.Client) -> None:

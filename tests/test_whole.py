@@ -11,7 +11,6 @@ from starlette.types import Message, Receive, Scope, Send
 from test_http_protocol import Connect, connect, port
 
 from app.api import whole
-from app.api.whole import WholeResponse
 from app.settings import Settings
 
 __all__ = ["connect", "port"]  # fixtures
@@ -121,12 +120,21 @@ async def test_what_cannot_be_taken_whole_goes_in_two_messages(settings: Setting
 
 
 @pytest.mark.anyio
-async def test_without_the_extension_it_is_an_ordinary_response() -> None:
-    messages: list[Message] = []
+async def test_without_the_extension_nothing_but_the_messages_of_asgi_is_sent(
+    settings: Settings, encode: Encode
+) -> None:
+    kinds: list[str] = []
 
-    async def send(message: Message) -> None:
-        messages.append(message)
+    async with ready(settings, FakeEngine()) as app:
 
-    await WholeResponse(b"{}", "total;dur=1")({"type": "http"}, lambda: None, send)  # type: ignore[arg-type, return-value]
-    assert [each["type"] for each in messages] == ["http.response.start", "http.response.body"]
-    assert dict(messages[0]["headers"])[b"content-length"] == b"2"
+        async def watched(scope: Scope, receive: Receive, send: Send) -> None:
+            async def seen(message: Message) -> None:
+                kinds.append(message["type"])
+                await send(message)
+
+            await app(scope, receive, seen)
+
+        picture = sent(encode("red"))
+        answer = await call(watched, "/predict", picture, content_type="image/png")  # type: ignore[arg-type]  # as above
+    assert kinds == ["http.response.start", "http.response.body"]
+    assert int(answer.headers["content-length"]) == len(answer.body)

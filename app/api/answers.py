@@ -1,4 +1,4 @@
-"""From a classification to the document that a request wants, as `schemas.Classification` describes it.
+"""From a classification to the document that a request wants, as `schemas` describes it.
 
 The documents are plain dictionaries. What was just computed here need not be checked field by field, which
 would take as long as decoding a small picture; a test holds them to their description.
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from app.api.parameters import Wanted
-from app.api.schemas import ModelReference, SeenInput
+from app.api.schemas import WEIGHTS_DIGITS, SeenInput
 from app.classification import Classified
 from app.imaging import Picture
 from app.model import Model
@@ -68,10 +68,18 @@ _REFERENCES: WeakKeyDictionary[Model, Document] = WeakKeyDictionary()
 
 
 def reference(model: Model) -> Document:
-    """What an answer says of the model that gave it; to be left as it is."""
+    """As `schemas.ModelReference` has it; to be left as it is."""
     found = _REFERENCES.get(model)
     if found is None:
-        found = _REFERENCES[model] = ModelReference.of(model).model_dump()
+        manifest = model.manifest
+        found = _REFERENCES[model] = {
+            "name": manifest.name,
+            "version": str(manifest.version),
+            "engine": model.engine.name,
+            "precision": model.engine.precision,
+            "accuracy": model.accuracy,
+            "weights": manifest.weights_sha256 and manifest.weights_sha256[:WEIGHTS_DIGITS],
+        }
     return found
 
 

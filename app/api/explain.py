@@ -2,13 +2,13 @@
 
 import base64
 from time import perf_counter
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from app import errors
-from app.api import parameters, predict, problems, schemas, upload
+from app.api import answers, parameters, predict, problems, schemas, upload
 from app.api.deadline import PARAMETER as TIMEOUT
 from app.api.deadline import deadline
 from app.api.dependencies import Explainer, Serving, Settings
@@ -52,18 +52,19 @@ class ExplanationAnswer(BaseModel):
     model: ModelReference
     image: ImageDescription
 
-    @classmethod
-    def of(cls, explanation: Explanation) -> Self:
-        return cls(
-            label=explanation.model.manifest.class_names[explanation.class_id],
-            class_id=explanation.class_id,
-            probability=float(str(explanation.probability)),
-            method=METHOD,
-            map=[[round(value, _DECIMALS) for value in row] for row in explanation.importance.tolist()],
-            overlay=base64.b64encode(explanation.overlay).decode(),
-            model=ModelReference.of(explanation.model),
-            image=ImageDescription.of(explanation.picture),
-        )
+
+def _document(explanation: Explanation) -> answers.Document:
+    """As `ExplanationAnswer` describes it."""
+    return {
+        "label": explanation.model.manifest.class_names[explanation.class_id],
+        "class_id": explanation.class_id,
+        "probability": float(str(explanation.probability)),
+        "method": METHOD,
+        "map": [[round(value, _DECIMALS) for value in row] for row in explanation.importance.tolist()],
+        "overlay": base64.b64encode(explanation.overlay).decode(),
+        "model": answers.reference(explanation.model),
+        "image": answers.image(explanation.picture),
+    }
 
 
 @router.post(
@@ -91,6 +92,6 @@ async def explain(request: Request, serving: Serving, explainer: Explainer, sett
         data = await upload.read_picture(request, settings.body_timeout_s)
         async with deadline(request, settings):
             explanation = await explainer.explain(data, model, class_id, fit)
-        body = ExplanationAnswer.of(explanation).model_dump_json()
+        body = answers.written(_document(explanation))
     timing = f"total;dur={1000 * (perf_counter() - began):.2f}"
     return Response(body, media_type="application/json", headers={"Server-Timing": timing})

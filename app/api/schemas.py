@@ -10,8 +10,6 @@ from PIL import Image
 from pydantic import BaseModel, Field
 
 from app.api.problems import Problem
-from app.imaging import Picture
-from app.model import Model
 
 PROBABILITIES: Final = {
     "airplane": 0.0004,
@@ -67,19 +65,6 @@ class ModelReference(BaseModel):
         Field(description=f"the first {WEIGHTS_DIGITS} digits of the sha256 of the SavedModel's weights"),
     ]
 
-    @classmethod
-    def of(cls, model: Model) -> Self:
-        manifest = model.manifest
-        weights = manifest.weights_sha256
-        return cls(
-            name=manifest.name,
-            version=str(manifest.version),
-            engine=model.engine.name,
-            precision=model.engine.precision,
-            accuracy=model.accuracy,
-            weights=weights and weights[:WEIGHTS_DIGITS],
-        )
-
 
 class ImageDescription(BaseModel):
     """The picture as it came, turned upright."""
@@ -94,10 +79,6 @@ class ImageDescription(BaseModel):
             "extreme_shape, nearly_blank, rotated, transparent"
         ),
     ] = ()
-
-    @classmethod
-    def of(cls, picture: Picture) -> Self:
-        return cls(format=picture.format, width=picture.width, height=picture.height, notes=picture.notes)
 
 
 class RankedClass(BaseModel):

@@ -32,16 +32,14 @@ class WholeResponse(Response):
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
-        if taker(scope) is None:
-            await super().__call__(scope, receive, send)
-        else:
-            head = {"type": MESSAGE, "status": self.status_code, "headers": self.raw_headers}
-            await send({**head, "body": self.body})
+        """See ASGI; `Exchange`, which every answer passes, makes two messages of it where it has to."""
+        await send(
+            {"type": MESSAGE, "status": self.status_code, "headers": self.raw_headers, "body": self.body}
+        )
 
 
 def offer(scope: Scope, take: Take) -> None:
-    """Done by our server; `Exchange` is what turns the message into a call of it."""
+    """Done by our server; others do not know this extension."""
     scope["extensions"] = {**scope.get("extensions", {}), EXTENSION: take}
 
 
