@@ -16,7 +16,8 @@ from app.engines import choose
 from app.repository import Repository, Version
 from training.assessment import Extent
 from training.data import Dataset
-from training.evaluate import main
+from training.errors import DataError
+from training.evaluate import held_out, main
 from training.evaluation import png, predict
 from training.publish import Provenance, publish
 from training.recipe import QUICK
@@ -171,7 +172,7 @@ def test_a_published_version_is_measured_again(
     assert main([*places, *options, "--photos", str(photos.parent)]) == 0
     said = capsys.readouterr().out
     for words in (
-        "test accuracy",
+        "on CIFAR-10 test (20 pictures)",
         "gaussian_noise, severity 3 (10 pictures)",
         "ood_auroc",
         "in_distribution",
@@ -184,3 +185,19 @@ def test_lineage_counts_what_was_held_out(published: Published) -> None:
     data = published.version.manifest.lineage["data"]
     assert isinstance(data, dict)
     assert (data["training_pictures"], data["held_out_pictures"]) == (600, 300)
+
+
+def test_what_was_held_out_is_found_again_to_choose_recipes_by(published: Published) -> None:
+    train, test = noisy_colours(900, seed=0), noisy_colours(200, seed=1)
+    data = Dataset(NAMES, train.images, train.labels, test.images, test.labels, name="colours")
+    found, manifest = held_out(published.version.manifest, data), published.version.manifest
+    assert np.array_equal(found.test_images, published.split.held_out.images)
+    assert np.array_equal(found.test_labels, published.split.held_out.labels)
+    assert found.test_set == "held out"
+    with pytest.raises(DataError, match="was not trained on exactly these pictures"):
+        held_out(manifest, data.limited(500))
+    lineage: dict[str, Any] = manifest.lineage
+    recipe = lineage["recipe_values"] | {"held_out": 0}
+    without = manifest.model_copy(update={"lineage": lineage | {"recipe_values": recipe}})
+    with pytest.raises(DataError, match="held no pictures out"):
+        held_out(without, data)

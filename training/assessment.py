@@ -80,7 +80,7 @@ def assess(
 
     ``report`` hears each result.
     """
-    pictures, clean = test_pictures(data), f"{data.name} test"
+    pictures, clean = test_pictures(data), f"{data.name} {data.test_set}"
     loaded = list(engines(folder))
     predictions = [predict(engine, pictures.images) for engine in loaded]
     measurements: list[Measurement] = []
@@ -121,8 +121,8 @@ def _clean(
     found = Scribe.of(engine).clean(data, prediction, pictures.labels, calibration)
     values = {each.metric: each.value for each in found}
     report(
-        f"{engine.name} {engine.precision}: test loss {values['nll']:.4f}, test accuracy "
-        f"{values['accuracy']:.2%} on {len(pictures):,} pictures"
+        f"{engine.name} {engine.precision}: loss {values['nll']:.4f}, accuracy "
+        f"{values['accuracy']:.2%} on {data} ({len(pictures):,} pictures)"
     )
     return found
 

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from training import uploads
+from training import augmix, uploads
 from training.recipe import Phase, Recipe
 
 
@@ -36,6 +36,8 @@ def augmenter(recipe: Recipe, phase: Phase) -> Augment:
             images = flip(images, random)
         if recipe.uploads:
             images = uploads.sent(images, recipe.uploads, random)
+        if recipe.augmix:
+            images = augmix.augmixed(images, recipe.augmix, random)
         if recipe.cutout:
             images = cutout(images, recipe.cutout, random)
         if phase.smallest_crop < 1.0 or phase.image_size != images.shape[1]:

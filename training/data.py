@@ -44,7 +44,7 @@ Labels = NDArray[np.int64]
 class Dataset:
     """Pictures uint8 ``[N, H, W, 3]`` in 0..255 with labels int64 ``[N]`` indexing ``class_names``.
 
-    ``skipped`` counts files that were no pictures.
+    ``skipped`` counts files that were no pictures; ``test_set`` says what the pictures to test on are.
     """
 
     class_names: tuple[str, ...]
@@ -53,6 +53,7 @@ class Dataset:
     test_images: Images
     test_labels: Labels
     name: str = "CIFAR-10"
+    test_set: str = "test"
     skipped: int = 0
 
     @property
@@ -63,6 +64,10 @@ class Dataset:
     def fingerprint(self) -> str:
         """For the lineage of what is trained and measured on these pictures."""
         return fingerprint([self.train_images, self.train_labels, self.test_images, self.test_labels])
+
+    def judged_by(self, images: Images, labels: Labels, test_set: str) -> "Dataset":
+        """The same with these in place of the test pictures, for figures that choices may be made by."""
+        return dataclasses.replace(self, test_images=images, test_labels=labels, test_set=test_set)
 
     def limited(self, pictures: int) -> "Dataset":
         """The first pictures of each set, at most this many, to try things out."""

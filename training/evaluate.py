@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from app.errors import ServiceError
 from app.manifest import Manifest
@@ -13,6 +14,7 @@ from training.assessment import Extent, assess
 from training.data import Dataset, load_cifar10
 from training.errors import DataError, TrainingError
 from training.report import write_report
+from training.split import Pictures, Split
 
 USAGE_ERROR = 2
 
@@ -23,6 +25,10 @@ pictures corrupted in fifteen ways, as enlarged JPEG files, and your photographs
 
   python training/evaluate.py --model model/resnet18-cifar10
   python training/evaluate.py --model model/resnet18-cifar10 --photos PHOTOS --limit 500
+  python training/evaluate.py --model model/resnet18-cifar10 --held-out
+
+With --held-out, pictures that its training kept back stand in for the test pictures:
+that is what recipes may be chosen by, and no page is written.
 
 Nothing in the version changes. The figures are printed and written as a page.
 """
@@ -50,7 +56,12 @@ def parser() -> argparse.ArgumentParser:
         default=Extent.disturbed,
         help=f"test pictures for each corruption and as JPEG, 0 for none ({Extent.disturbed})",
     )
-    command.add_argument("--limit", type=int, metavar="N", help="use the first N test pictures only")
+    command.add_argument(
+        "--held-out",
+        action="store_true",
+        help="measure on training pictures that were held out, to choose between recipes",
+    )
+    command.add_argument("--limit", type=int, metavar="N", help="use the first N of the pictures only")
     command.add_argument(
         "--report", type=Path, metavar="FILE", default=Path("report.html"), help="the page (report.html)"
     )
@@ -70,8 +81,9 @@ def evaluate(options: argparse.Namespace) -> None:
     size = shape.height, shape.width
     extent = Extent.chosen(options.disturbed, options.photos, data.class_names, size)
     assessment = assess(version.path, version.manifest.calibration, data, extent, print)
-    write_report(options.report, version.manifest, assessment)
-    print(f"report of {version} in {options.report}")
+    if not options.held_out:
+        write_report(options.report, version.manifest, assessment)
+        print(f"report of {version} in {options.report}")
 
 
 def _data_for(manifest: Manifest, options: argparse.Namespace) -> Dataset:
@@ -81,7 +93,31 @@ def _data_for(manifest: Manifest, options: argparse.Namespace) -> Dataset:
             f"{manifest.name} knows the classes {', '.join(manifest.class_names)}, and the data set has "
             f"{', '.join(data.class_names)}. Evaluate it on the data that it was trained for."
         )
+    if options.held_out:
+        data = held_out(manifest, data)
     return data.limited(options.limit) if options.limit else data
+
+
+def held_out(manifest: Manifest, data: Dataset) -> Dataset:
+    """The data with what the training of this version kept back in place of the test pictures.
+
+    Raises:
+        DataError: it kept none back, or was not trained on this data, so they cannot be drawn as they were.
+    """
+    lineage: dict[str, Any] = manifest.lineage
+    recipe, trained_on = lineage.get("recipe_values", {}), lineage.get("data", {})
+    if trained_on.get("fingerprint_sha256") != data.fingerprint():
+        raise DataError(
+            f"version {manifest.version} of {manifest.name} was not trained on exactly these pictures, so "
+            "those that it held out cannot be told from the others. Give the data that it was trained on."
+        )
+    if not recipe.get("held_out"):
+        raise DataError(
+            f"version {manifest.version} of {manifest.name} held no pictures out. Train it with --held-out N."
+        )
+    pictures = Pictures(data.train_images, data.train_labels)
+    kept_back = Split.of(pictures, recipe["held_out"], recipe["seed"]).held_out
+    return data.judged_by(kept_back.images, kept_back.labels, "held out")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

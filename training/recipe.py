@@ -48,6 +48,7 @@ RANGES = (
     ("translate", 0, 1023),
     ("cutout", 0, 1024),
     ("uploads", 0.0, 1.0),
+    ("augmix", 0.0, 1.0),
     ("held_out", 0, 10_000_000),
 )
 
@@ -73,6 +74,7 @@ class Recipe:
     translate: int = 0  # pixels, reflected at the border
     cutout: int = 0  # side in pixels of the square that is hidden
     uploads: float = 0.0  # share of pictures that look as if somebody sent them, see training/uploads.py
+    augmix: float = 0.0  # share of pictures averaged with distortions of theirs, see training/augmix.py
     held_out: int = 0  # training pictures kept back for every choice after the training
     whitened_stem: bool = False
     standardize: bool = (

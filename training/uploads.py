@@ -1,4 +1,4 @@
-"""Training pictures as if somebody had sent them: nearer or farther, stretched, lit, blurred, compressed.
+"""Training pictures as if somebody had sent them: scaled, stretched, lit, blurred, grainy, compressed.
 
 Pictures of CIFAR-10 are cut out and reduced alike, and those that people send are not. How far each change
 goes is drawn per picture; blur is drawn once per batch, which makes it one convolution.
@@ -19,6 +19,8 @@ LARGEST_STRETCH = 4 / 3  # of one side against the other
 LARGEST_SHIFT = 0.1  # of a side
 LARGEST_BLUR = 0.8  # deviation in pixels
 LIGHT = 0.2  # contrast is multiplied, and brightness moved, by up to this share
+GRAINY = 0.5  # share of these that have noise, as in poor light
+LARGEST_NOISE = 20  # deviation in levels of 255
 COMPRESSED = 0.5  # share of these that go through JPEG
 QUALITIES = (40, 95)
 
@@ -30,7 +32,8 @@ def sent(images: NDArray[np.uint8], share: float, random: Random) -> NDArray[np.
         return images
     changed = _placed(images[rows].astype(np.float32), random)
     changed = blurred(changed, random.uniform(0, LARGEST_BLUR))
-    pixels = np.rint(np.clip(_lit(changed, random), 0, 255)).astype(np.uint8)
+    changed = _grained(_lit(changed, random), random)
+    pixels = np.rint(np.clip(changed, 0, 255)).astype(np.uint8)
     out = images.copy()
     out[rows] = _compressed(pixels, random)
     return out
@@ -58,6 +61,14 @@ def _lit(x: NDArray[np.float32], random: Random) -> NDArray[np.float32]:
     contrast, brightness = random.uniform(-LIGHT, LIGHT, (2, len(x), 1, 1, 1))
     mean = x.mean(axis=(1, 2, 3), keepdims=True)
     return np.asarray((x - mean) * (1 + contrast) + mean + 255 * brightness, np.float32)
+
+
+def _grained(x: NDArray[np.float32], random: Random) -> NDArray[np.float32]:
+    """Adds noise to some, to each with a deviation of its own."""
+    rows = np.flatnonzero(random.random(len(x)) < GRAINY)
+    deviations = random.uniform(0, LARGEST_NOISE, (len(rows), 1, 1, 1)).astype(np.float32)
+    x[rows] += deviations * random.standard_normal((len(rows), *x.shape[1:]), np.float32)
+    return x
 
 
 def _compressed(images: NDArray[np.uint8], random: Random) -> NDArray[np.uint8]:
