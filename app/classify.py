@@ -177,7 +177,10 @@ async def _row(path: Path, settings: Settings, model: Model, decoder: Decoder) -
         if isinstance(error, EngineError) and not model.alive:
             raise
         return error
-    return {"path": folder.shown(path), **answers.classification(classified, settings.coverage)}
+    return {
+        "path": folder.shown(path),
+        **answers.plain(answers.classification(classified, settings.coverage)),
+    }
 
 
 @asynccontextmanager

@@ -1,16 +1,16 @@
 """From a classification to the document that a request wants, as `schemas` describes it.
 
 The documents are plain dictionaries. What was just computed here need not be checked field by field, which
-would take as long as decoding a small picture; a test holds them to their description.
+would take as long as decoding a small picture; a test holds them to their description. Numbers of the engine
+stay float32 until they are written, as the shortest decimals that still are the same float32 numbers.
 """
 
 import asyncio
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import TypeAdapter
+import orjson
+from pydantic import BaseModel
 
 from app.api.parameters import Wanted
 from app.api.schemas import WEIGHTS_DIGITS, SeenInput
@@ -20,7 +20,7 @@ from app.model import Model
 
 Document = dict[str, Any]
 
-_JSON: Final = TypeAdapter(Any)
+_FLOAT32: Final = orjson.OPT_SERIALIZE_NUMPY
 
 
 async def answer(classified: Classified, wanted: Wanted) -> Document:
@@ -36,14 +36,27 @@ async def answer(classified: Classified, wanted: Wanted) -> Document:
 
 def written(document: Document) -> bytes:
     """It as JSON; what it holds may be documents or models."""
-    return _JSON.dump_json(document)
+    return orjson.dumps(document, default=_dumped, option=_FLOAT32)
+
+
+def plain(document: Document) -> Document:
+    """It as whoever reads the JSON has it, in Python's own numbers."""
+    read: Document = orjson.loads(written(document))
+    return read
+
+
+def _dumped(model: object) -> Document:
+    if isinstance(model, BaseModel):
+        return model.model_dump(mode="json")
+    raise TypeError(f"an answer cannot hold a {type(model).__name__}")
 
 
 def classification(classified: Classified, coverage: float) -> Document:
     """What every answer says."""
     manifest = classified.model.manifest
-    names, probabilities = manifest.class_names, _shortest(classified.probabilities)
-    best = probabilities.index(max(probabilities))
+    names, levels = manifest.class_names, classified.probabilities.tolist()
+    best = levels.index(max(levels))
+    probabilities = list(classified.probabilities)
     return {
         "label": names[best],
         "class_id": best,
@@ -51,16 +64,11 @@ def classification(classified: Classified, coverage: float) -> Document:
         "probabilities": dict(zip(names, probabilities, strict=True)),
         "confidence_set": _confidence_set(classified, coverage),
         "in_distribution": classified.in_distribution,
-        "ood_score": float(str(classified.ood_score)),
+        "ood_score": classified.ood_score,
         "ood_threshold": manifest.calibration.ood_threshold,
         "model": reference(classified.model),
         "image": image(classified.picture),
     }
-
-
-def _shortest(numbers: NDArray[np.float32]) -> list[float]:
-    """The shortest decimals that still are the same float32 numbers."""
-    return [float(str(number)) for number in numbers]
 
 
 # The same in every answer of a model, for as long as it is there.

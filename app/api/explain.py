@@ -58,7 +58,7 @@ def _document(explanation: Explanation) -> answers.Document:
     return {
         "label": explanation.model.manifest.class_names[explanation.class_id],
         "class_id": explanation.class_id,
-        "probability": float(str(explanation.probability)),
+        "probability": explanation.probability,
         "method": METHOD,
         "map": [[round(value, _DECIMALS) for value in row] for row in explanation.importance.tolist()],
         "overlay": base64.b64encode(explanation.overlay).decode(),
