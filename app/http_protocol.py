@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from app.api import departure, problems, whole
+from app.api import arrival, departure, plain_request, problems, whole
 from app.api.door import Door
+from app.api.plain_request import PlainRequest
 from app.errors import (
     BodyTimeoutError,
     HeadersTimeoutError,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 BODY_GRACE_S: Final = 2.0
 _Expected = tuple[float, Callable[[], None]]  # seconds, and what happens when they are over
 
+_ASGI_HTTP: Final = "2.3"  # the version of the specification that uvicorn keeps to
 _LINE_OVERHEAD_BYTES: Final = 4  # colon, space, CR and LF
 
 
@@ -107,10 +109,8 @@ class _BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return  # refused already; what else arrives is not worth parsing
-        if self.door and self._is_between_requests and (refusal := self.door.refusal_of(data, self.client)):
-            self._unset_keepalive_if_required()
-            self._expect_nothing()
-            self._answer_unseen(refusal)
+        if self._is_between_requests and (request := plain_request.read(data)) and self._may_have(request):
+            self._begin_plain(request)
             return
         if self._in_headers:
             self._unparsed_bytes += len(data)
@@ -124,6 +124,69 @@ class _BoundedProtocol(HttpToolsProtocol):
                 # A line break between requests begins none, and yet ended uvicorn's wait for the next one.
                 self._expect_headers()
             self._arm()
+
+    # What is read without the parser
+
+    def _may_have(self, request: PlainRequest) -> bool:
+        """Whether it is within the limits; what to say of those that are not, the parser's callbacks know."""
+        head, limits = request.head, self.limits
+        return head.size_bytes <= limits.max_header_bytes and len(head.headers) <= limits.max_headers
+
+    def _begin_plain(self, request: PlainRequest) -> None:
+        """What the parser's callbacks do from the first byte of a request to the last one of its body."""
+        self._unset_keepalive_if_required()
+        self._expect_nothing()
+        self._has_request = True
+        scope = self._scope_of(request)
+        if self.door and (refusal := self.door.refusal(scope)):
+            self._answer_unseen(refusal)
+            return
+        self.scope = scope  # type: ignore[assignment]  # uvicorn's type for the same dictionary
+        self.cycle = self._cycle_of(request)
+        super()._start_asgi_task(self.cycle, self.app)
+
+    def _scope_of(self, request: PlainRequest) -> "Scope":
+        head = request.head
+        return {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": _ASGI_HTTP},
+            "http_version": "1.1",
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "root_path": self.root_path,
+            "method": "POST",
+            "path": self.root_path + head.path,
+            "raw_path": self.root_path.encode() + head.raw_path,
+            "query_string": b"",
+            "headers": list(head.headers),
+            "state": self.app_state.copy(),
+            "extensions": {
+                departure.EXTENSION: self._departure,
+                whole.EXTENSION: self._take,
+                arrival.EXTENSION: request.body,
+            },
+        }
+
+    def _cycle_of(self, request: PlainRequest) -> RequestResponseCycle:
+        """Uvicorn's own way to the application and back, with all of the body."""
+        cycle = RequestResponseCycle(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=True,
+            on_response=self.on_response_complete,
+        )
+        cycle.body += request.body
+        cycle.more_body = False
+        cycle.message_event.set()
+        return cycle
 
     # What the parser finds
 

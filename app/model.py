@@ -3,8 +3,6 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from typing import Final
 
@@ -102,17 +100,20 @@ class Model:
         """Requests that hold this version."""
         return self._in_flight
 
-    @contextmanager
-    def held(self) -> Iterator["Model"]:
+    def held(self) -> "_Held":
         """Keeps this version open, whatever becomes the live one meanwhile."""
+        return _Held(self)
+
+    def hold(self) -> None:
+        """Keeps this version open until `let_go`."""
         self._in_flight += 1
-        self._idle.clear()
-        try:
-            yield self
-        finally:
-            self._in_flight -= 1
-            if not self._in_flight:
-                self._idle.set()
+        if self._in_flight == 1:
+            self._idle.clear()
+
+    def let_go(self) -> None:
+        self._in_flight -= 1
+        if not self._in_flight:
+            self._idle.set()
 
     async def predict(self, images: NDArray[np.uint8]) -> Result:
         """The answers for uint8 [N, H, W, 3].
@@ -182,6 +183,22 @@ class Model:
         prediction = self.engine.predict(images)
         check(prediction, (len(images), len(self.manifest.class_names)))
         return prediction
+
+
+class _Held:
+    """Gives the version, and holds it while it lasts."""
+
+    __slots__ = ("_model",)
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    def __enter__(self) -> Model:
+        self._model.hold()
+        return self._model
+
+    def __exit__(self, *_: object) -> None:
+        self._model.let_go()
 
 
 def check(prediction: Prediction, shape: tuple[int, int]) -> None:

@@ -1,13 +1,11 @@
 """What is read without the parser is what the parser would have read."""
 
-from typing import Any
-
 import httptools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.api.plain_request import MAX_HEAD_BYTES, scope_of
+from app.api.plain_request import MAX_HEAD_BYTES, PlainRequest, read
 
 WHOLE = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 4\r\n\r\nbody"
 HEAD, LINES = WHOLE.split(b"\r\n", 1)
@@ -38,20 +36,19 @@ class Parsed:
         self.complete += 1
 
 
-def agrees(data: bytes, scope: dict[str, Any]) -> None:
-    parsed = Parsed(data)
+def agrees(data: bytes, request: PlainRequest) -> None:
+    parsed, head = Parsed(data), request.head
     assert (parsed.complete, parsed.method, parsed.keeps_alive) == (1, b"POST", True)
-    assert (parsed.url, parsed.headers) == (scope["raw_path"], scope["headers"])
-    assert scope["path"] == parsed.url.decode()
-    assert data.endswith(parsed.body)
-    assert len(parsed.body) == int(dict(parsed.headers)[b"content-length"])
+    assert (parsed.url, tuple(parsed.headers), parsed.body) == (head.raw_path, head.headers, request.body)
+    assert head.path == parsed.url.decode()
+    assert head.size_bytes + head.body_bytes == len(data)
 
 
 def test_a_plain_request_is_read() -> None:
-    scope = scope_of(WHOLE, ("10.0.0.1", 5))
-    assert scope is not None
-    assert (scope["method"], scope["path"], scope["client"]) == ("POST", "/predict", ("10.0.0.1", 5))
-    agrees(WHOLE, dict(scope))
+    request = read(WHOLE)
+    assert request is not None
+    assert (request.head.path, request.body) == ("/predict", b"body")
+    agrees(WHOLE, request)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +69,7 @@ def test_a_plain_request_is_read() -> None:
     ],
 )
 def test_whatever_else_there_is_goes_to_the_parser(line: bytes) -> None:
-    assert scope_of(HEAD + b"\r\n" + line + b"\r\n" + LINES, None) is None
+    assert read(HEAD + b"\r\n" + line + b"\r\n" + LINES) is None
 
 
 @pytest.mark.parametrize(
@@ -95,7 +92,7 @@ def test_whatever_else_there_is_goes_to_the_parser(line: bytes) -> None:
     ],
 )
 def test_what_is_not_one_whole_plain_request_goes_to_the_parser(data: bytes) -> None:
-    assert scope_of(data, None) is None
+    assert read(data) is None
 
 
 @given(
@@ -113,6 +110,6 @@ def test_whatever_is_read_is_read_as_the_parser_reads_it(
     data = bytearray(HEAD + b"\r\n" + b"".join(line + b"\r\n" for line in lines) + LINES)
     if byte is not None:
         data[at] = byte
-    scope = scope_of(bytes(data), None)
-    if scope is not None:
-        agrees(bytes(data), dict(scope))
+    request = read(bytes(data))
+    if request is not None:
+        agrees(bytes(data), request)

@@ -12,7 +12,7 @@ from typing import Final
 from fastapi import FastAPI, Request
 from starlette.types import Scope
 
-from app.api import plain_request, problems, request_id, ways_in
+from app.api import problems, request_id, ways_in
 from app.api.admission import Admission
 from app.api.limits import is_soon_read
 from app.api.observation import Observed
@@ -42,13 +42,6 @@ class Door:
             # Tasks begin in the order in which they are made, and this comes behind that.
             asyncio.get_running_loop().call_soon(gate.has_come)
         return answer
-
-    def refusal_of(self, data: bytes, client: tuple[str, int] | None) -> bytes | None:
-        """The same for what has just arrived between two requests; None as well if it is not a plain one."""
-        if not self._admission.gate.is_crowded:
-            return None
-        scope = plain_request.scope_of(data, client)
-        return None if scope is None else self._refusal(scope)
 
     def _refusal(self, scope: Scope) -> bytes | None:
         if not self._admission.gate.is_crowded or self._service.state.serving.is_draining:

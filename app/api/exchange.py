@@ -6,7 +6,7 @@ from typing import Final
 
 from starlette.types import Message, Receive, Scope, Send
 
-from app.api import limits, request_id, whole
+from app.api import arrival, limits, request_id, whole
 from app.api.observation import Observed
 from app.errors import OverloadedError
 from app.metrics import Metrics
@@ -45,8 +45,20 @@ class Exchange(Observed):
         self.closes = False
         self.is_answered = False
         self._is_last = is_last
+        self._is_whole = False
         self._receive = receive
         self._send = send
+
+    def receive_whole(self) -> None:
+        """Counts a body that is here already, before anybody asks for it.
+
+        Raises:
+            BodyTooLargeError, OverloadedError: as `receive`.
+        """
+        body = arrival.whole_body(self.scope)
+        if body is not None:
+            self._count(len(body))
+            self._is_whole = True
 
     async def receive(self) -> Message:
         """The next message from the client.
@@ -56,17 +68,19 @@ class Exchange(Observed):
             OverloadedError: all bodies together are.
         """
         message = await self._receive()
-        if message["type"] == "http.request":
-            size_bytes = len(message.get("body", b""))
-            self.read(size_bytes)
-            if self.body_bytes > self.most_bytes:
-                raise limits.too_large(self.most_bytes, "more bytes than that have arrived", self.body_bytes)
+        if message["type"] == "http.request" and not self._is_whole:
             try:
-                self.arrived(size_bytes)
+                self._count(len(message.get("body", b"")))
             except OverloadedError:
                 self.closes = True  # the rest of the body is not worth reading
                 raise
         return message
+
+    def _count(self, size_bytes: int) -> None:
+        self.read(size_bytes)
+        if self.body_bytes > self.most_bytes:
+            raise limits.too_large(self.most_bytes, "more bytes than that have arrived", self.body_bytes)
+        self.arrived(size_bytes)
 
     def send(self, message: Message) -> Awaitable[None]:
         """Sends a message of the answer to the client."""

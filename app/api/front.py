@@ -63,17 +63,18 @@ class Front:
 
     async def _answer(self, exchange: Exchange, way_in: str | None) -> None:
         scope, receive, send = exchange.scope, exchange.receive, exchange.send
-        request = Request(scope)
-        try:
-            if way_in:
-                self._admission.check(request)
-            self._limits.check_announced(scope)
-        except ServiceError as error:
-            exchange.closes = not is_soon_read(scope)
-            await problems.response(error, request)(scope, receive, send)
-            return
         gate = self._admission.gate
         with gate.receiving() as exchange.arrived:
+            request = Request(scope)
+            try:
+                if way_in:
+                    self._admission.check(request)
+                self._limits.check_announced(scope)
+                exchange.receive_whole()
+            except ServiceError as error:
+                exchange.closes = not is_soon_read(scope)
+                await problems.response(error, request)(scope, receive, send)
+                return
             if way_in:
                 with gate.counted():
                     await self._app(scope, receive, send)

@@ -5,7 +5,8 @@ from typing import Final, TypeVar
 
 from starlette.requests import Request
 
-from app.api.form import DEFAULT_MAX_PARTS, Part, read_form
+from app.api import arrival
+from app.api.form import DEFAULT_MAX_PARTS, Part, only_file, read_form
 from app.api.headers import header
 from app.api.patience import patience
 from app.errors import (
@@ -22,6 +23,7 @@ _T = TypeVar("_T")
 FIELD: Final = "file"
 FORM: Final = "multipart/form-data"
 BYTES: Final = "application/octet-stream"
+_IMAGE: Final = "image/"
 HOW: Final = "Send it as a form: curl -F file=@cat.jpg URL"
 HOW_SEVERAL: Final = (
     "Send one form with every file in a field of its own: curl -F file=@1.jpg -F file=@2.jpg URL"
@@ -70,10 +72,24 @@ async def read_picture(request: Request, timeout_s: float) -> bytes:
     Raises:
         UploadError: it carries none, several, or something else; or it did not arrive in time.
     """
-    data = await _in_time(_data(request, _kind(request)), timeout_s)
+    data = _here(request)
+    if data is None:
+        data = await _in_time(_data(request, _kind(request)), timeout_s)
     if not data:
         raise EmptyFileError(f"The file has no bytes. {HOW}")
     return data
+
+
+def _here(request: Request) -> bytes | None:
+    """The picture, if the request arrived whole and is as nearly all are; None says nothing about it."""
+    body = arrival.whole_body(request.scope)
+    if body is None:
+        return None
+    content_type = header(request.scope, b"content-type") or ""
+    if content_type == BYTES or content_type.startswith(_IMAGE):
+        return body
+    part = only_file(content_type, body)
+    return bytes(part.data) if part and part.name == FIELD.encode() else None
 
 
 def _kind(request: Request) -> str:
@@ -91,7 +107,7 @@ async def _in_time(reading: Awaitable[_T], timeout_s: float) -> _T:
 async def _data(request: Request, kind: str) -> bytes:
     if kind == FORM:
         return await _from_form(request)
-    if kind.startswith("image/") or kind == BYTES:
+    if kind.startswith(_IMAGE) or kind == BYTES:
         return await request.body()
     if (
         not kind
