@@ -68,16 +68,20 @@ class Job:
 
     def add(self, start: int, answer: Answer) -> Result | None:
         """The result, once every picture has its answer; `start` is the place of the first in this piece."""
+        if len(answer.prediction.probabilities) == len(self.images):  # as nearly always, all in one piece
+            return self._result(answer.prediction, answer.ended, answer.batch_pictures)
         self.answers[start] = answer
         answers = self.answers.values()
         if sum(len(each.prediction.probabilities) for each in answers) < len(self.images):
             return None
-        return Result(
+        return self._result(
             _joined([self.answers[place].prediction for place in sorted(self.answers)]),
-            queued_s=self.started - self.submitted,
-            infer_s=max(each.ended for each in answers) - self.started,
-            batch_pictures=max(each.batch_pictures for each in answers),
+            max(each.ended for each in answers),
+            max(each.batch_pictures for each in answers),
         )
+
+    def _result(self, prediction: Prediction, ended: float, batch_pictures: int) -> Result:
+        return Result(prediction, self.started - self.submitted, ended - self.started, batch_pictures)
 
 
 class Piece(NamedTuple):
@@ -137,8 +141,6 @@ class Lane:
 
 
 def _joined(parts: list[Prediction]) -> Prediction:
-    if len(parts) == 1:
-        return parts[0]
     return Prediction(
         probabilities=np.concatenate([part.probabilities for part in parts]),
         ood_score=np.concatenate([part.ood_score for part in parts]),

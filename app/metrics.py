@@ -4,8 +4,10 @@ Every value of a label comes from a short list of ours (route templates, error c
 a request, so that no sender can make the number of series grow.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from math import fsum
 from typing import Final, Literal
 
 import numpy as np
@@ -29,7 +31,7 @@ PICTURES: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 RATIO: Final = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 
 _REMEMBERED: Final = 4096
-_AT_ONCE: Final = 512  # told within half a millisecond
+_AT_ONCE: Final = 512
 _STAGES: Final[tuple[Stage, ...]] = ("read", "decode", "queue", "infer", "total")
 
 
@@ -82,6 +84,7 @@ class Metrics:
             "Answers that no feedback can be given on, since the file could not follow.",
         )
         self.in_flight = 0
+        self._notes = 0
         self._in_flight = Gauge(
             "classifier_requests_in_flight",
             "Requests admitted and not yet answered.",
@@ -95,25 +98,28 @@ class Metrics:
         self._count_class = lru_cache(_REMEMBERED)(lambda label: self._predictions.labels(label).inc)
         self._count_request = lru_cache(_REMEMBERED)(lambda *labels: self.requests.labels(*labels).inc)
         self._count_refusal = lru_cache(_REMEMBERED)(lambda code: self.refusals.labels(code).inc)
-        self._noted: list[tuple[Callable[[float], object], float]] = []
         # What others read, and what shall outlive this process, is told at once.
-        self._at_once = 1 if shared_metrics.is_joined() else _AT_ONCE
-        stages = Histogram(
+        self._tells_at_once = shared_metrics.is_joined()
+        self._counted: defaultdict[Callable[[float], object], int] = defaultdict(int)
+        self._observed: list[tuple[_Histogram, list[float]]] = []
+        stages = _Histogram(
             "classifier_stage_seconds",
             "Where time went; read and total are of requests with an answer, the rest of their pictures.",
             ["stage"],
             registry=self.registry,
             buckets=SECONDS,
         )
-        self._stages = {stage: stages.labels(stage).observe for stage in _STAGES}
-        self._body_bytes = self._histogram(
-            "classifier_request_body_bytes", "Bodies of requests with an answer.", BYTES
+        self._stages = {stage: self._observer(stages.labels(stage)) for stage in _STAGES}
+        self._body_bytes = self._observer(
+            self._histogram("classifier_request_body_bytes", "Bodies of requests with an answer.", BYTES)
         )
         self.batch_pictures: Final = self._histogram(
             "classifier_batch_pictures", "Pictures that the engine took at once.", PICTURES
         )
-        self._confidence = self._histogram(
-            "classifier_confidence_ratio", "Probability of the class that was most probable.", RATIO
+        self._confidence = self._observer(
+            self._histogram(
+                "classifier_confidence_ratio", "Probability of the class that was most probable.", RATIO
+            )
         )
 
     def watch(
@@ -141,35 +147,52 @@ class Metrics:
 
     def answered(self, route: str, method: str, status: int) -> None:
         """Counts a request; each comes from a short list."""
-        self._note(self._count_request(route, method, str(status)), 1)
+        self._count(self._count_request(route, method, str(status)))
 
     def refused(self, code: str) -> None:
         """Counts a request that was answered with an error, by its code."""
-        self._note(self._count_refusal(code), 1)
+        self._count(self._count_refusal(code))
 
     def received(self, body_bytes: int) -> None:
         """Counts the body of a request that has its answer."""
-        self._note(self._body_bytes.observe, body_bytes)
+        self._body_bytes(body_bytes)
 
     def took(self, stage: Stage, seconds: float) -> None:
-        self._note(self._stages[stage], seconds)
+        self._stages[stage](seconds)
 
     def predicted(self, class_names: Sequence[str], probabilities: NDArray[np.float32]) -> None:
         """Counts answers, float32 [N, K] with K names. When either metric shifts, so does the input."""
         for row in probabilities.tolist():
             confidence = max(row)
-            self._note(self._count_class(class_names[row.index(confidence)]), 1)
-            self._note(self._confidence.observe, confidence)
+            self._confidence(confidence)
+            self._count(self._count_class(class_names[row.index(confidence)]))
 
-    def _note(self, tell: Callable[[float], object], value: float) -> None:
-        self._noted.append((tell, value))
-        if len(self._noted) >= self._at_once:
+    def _count(self, tell: Callable[[float], object]) -> None:
+        """Notes one more; every request and every picture comes by, so this sees to what has been noted."""
+        if self._tells_at_once:
+            tell(1)
+            return
+        self._counted[tell] += 1
+        self._notes += 1
+        if self._notes >= _AT_ONCE:
             self._tell_noted()
 
+    def _observer(self, histogram: "_Histogram") -> Callable[[float], object]:
+        """What to call with each value of a histogram."""
+        if self._tells_at_once:
+            return histogram.observe
+        values: list[float] = []
+        self._observed.append((histogram, values))
+        return values.append
+
     def _tell_noted(self) -> None:
-        noted, self._noted = self._noted, []
-        for tell, value in noted:
-            tell(value)
+        for tell, count in self._counted.items():
+            tell(count)
+        self._counted.clear()
+        for histogram, values in self._observed:
+            histogram.observe_all(values)
+            values.clear()
+        self._notes = 0
         self._in_flight.set(self.in_flight)
 
     def tell_others(self) -> bool:
@@ -188,8 +211,22 @@ class Metrics:
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
         return Counter(name, meaning, labels, registry=self.registry)
 
-    def _histogram(self, name: str, meaning: str, bounds: Sequence[float]) -> Histogram:
-        return Histogram(name, meaning, registry=self.registry, buckets=bounds)
+    def _histogram(self, name: str, meaning: str, bounds: Sequence[float]) -> "_Histogram":
+        return _Histogram(name, meaning, registry=self.registry, buckets=bounds)
+
+
+class _Histogram(Histogram):
+    """One that can be told of many values in the time that `observe` takes for a few."""
+
+    def observe_all(self, values: Sequence[float]) -> None:
+        """The same as to `observe` each."""
+        if not values:
+            return
+        self._sum.inc(fsum(values))
+        counts = np.bincount(np.searchsorted(self._upper_bounds, values))  # the first bound that is not less
+        for bucket, count in zip(self._buckets, counts.tolist(), strict=False):
+            if count:
+                bucket.inc(count)
 
 
 class _Live(Collector):

@@ -13,7 +13,6 @@ from app.model import Model, State
 from app.repository import Fingerprint
 
 _LOG: Final = logging.getLogger(__name__)
-_STOPPED: Final = "The engine has stopped and is started again."
 
 
 class Status(NamedTuple):
@@ -21,6 +20,10 @@ class Status(NamedTuple):
 
     state: State
     reason: str = ""
+
+
+_READY: Final = Status(State.READY)
+_HAS_STOPPED: Final = Status(State.FAILED, "The engine has stopped and is started again.")
 
 
 class Residents:
@@ -56,7 +59,7 @@ class Residents:
         """What a version is doing; one that was never heard of counts as one on disk."""
         model = self._ready.get(number)
         if model is not None:
-            return Status(State.READY) if model.alive else Status(State.FAILED, _STOPPED)
+            return _READY if model.alive else _HAS_STOPPED
         if number == self._loading:
             return Status(State.LOADING)
         if number in self._failures:

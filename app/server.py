@@ -2,18 +2,25 @@
 
 import asyncio
 import gc
+import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from time import monotonic
 from types import FrameType
+from typing import Any, Final
 
 import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app import http_protocol, logs, memory
+from app.api.front import Front
 from app.main import Service, stop_grpc
 from app.model import State
 from app.settings import Settings
+
+_FORWARDED: Final = b"x-forwarded-"
 
 
 def run(app: Service, settings: Settings, listener: socket.socket, on_ready: Callable[[], object]) -> None:
@@ -21,7 +28,9 @@ def run(app: Service, settings: Settings, listener: socket.socket, on_ready: Cal
     memory.give_back_large_pieces()
     logs.be_brief()
     config = uvicorn.Config(
-        app,
+        _Forwarded(app.front),
+        interface="asgi3",
+        proxy_headers=False,
         log_config=logs.configuration(settings.log_format, settings.log_level),
         access_log=False,
         timeout_graceful_shutdown=settings.shutdown_timeout_s,
@@ -32,6 +41,25 @@ def run(app: Service, settings: Settings, listener: socket.socket, on_ready: Cal
         lifespan="on",
     )
     _DrainServer(config, app, settings.drain_s, on_ready).run(sockets=[listener])
+
+
+class _Forwarded:
+    """Uvicorn's middleware for what proxies say of their clients, passed by where none says anything."""
+
+    def __init__(self, app: Front) -> None:
+        self._app: ASGIApp = app
+        middleware: Any = ProxyHeadersMiddleware  # which has types of uvicorn's own
+        self._behind_proxy: ASGIApp = middleware(app, trusted_hosts=_trusted_proxies())
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        headers = scope.get("headers", ())
+        is_forwarded = any(name.startswith(_FORWARDED) for name, _ in headers)
+        return (self._behind_proxy if is_forwarded else self._app)(scope, receive, send)
+
+
+def _trusted_proxies() -> str:
+    """As uvicorn itself has it."""
+    return os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1")
 
 
 class _DrainServer(uvicorn.Server):

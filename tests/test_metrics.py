@@ -10,11 +10,15 @@ from asgi import WAYS_IN, WayIn, call, classify, ready, sent, until
 from conftest import Encode
 from fakes import FakeEngine
 from fastapi import FastAPI
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from test_admission import any_way_in
 
+from app import metrics as metrics_module
 from app.main import create_app
-from app.metrics import Metrics
+from app.metrics import SECONDS, Metrics
 from app.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -172,7 +176,23 @@ def test_nothing_that_is_noted_is_lost_whenever_it_is_read() -> None:
 def test_what_is_noted_does_not_grow_until_somebody_reads() -> None:
     metrics = Metrics()
     for _ in range(10_000):
+        metrics.answered("/predict", "POST", 200)
         metrics.took("infer", 0.5)
     told = metrics.registry.get_sample_value("classifier_stage_seconds_count", {"stage": "infer"})
     assert told is not None
     assert told > 9_000
+
+
+@given(st.lists(st.floats(0, 100) | st.sampled_from(SECONDS)))
+def test_many_values_at_once_count_as_each_by_itself(values: list[float]) -> None:
+    told = []
+    for several in (True, False):
+        registry = CollectorRegistry()
+        histogram = metrics_module._Histogram("x", "Values.", registry=registry, buckets=SECONDS)
+        if several:
+            histogram.observe_all(values)
+        for value in () if several else values:
+            histogram.observe(value)
+        (family,) = registry.collect()
+        told.append([each.value for each in family.samples if not each.name.endswith("_created")])
+    assert told[0] == pytest.approx(told[1])

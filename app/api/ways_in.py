@@ -1,6 +1,7 @@
 """The routes that classify, by whatever protocol: told from the address alone, before anything is routed."""
 
 import re
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from starlette.types import Scope
@@ -17,6 +18,7 @@ _WORDS: Final = re.compile(
     r"|:(?:predict|classify|regress)$",
     re.IGNORECASE,
 )
+_REMEMBERED: Final = 256  # addresses
 _NAMED: Final = re.compile(r"/(models|versions|labels)/([^/:]+)")
 _PLACEHOLDERS: Final = {"models": "{name}", "versions": "{version}", "labels": "{label}"}
 
@@ -49,9 +51,13 @@ def reference(scope: Scope) -> Reference | None:
 
 def template(scope: Scope) -> str | None:
     """The template of the route if this is a request to classify something, None otherwise."""
-    if scope["method"] != "POST" or not _CLASSIFY.fullmatch(scope["path"]):
+    return _template(scope["path"]) if scope["method"] == "POST" else None
+
+
+@lru_cache(_REMEMBERED)
+def _template(path: str) -> str | None:
+    if not _CLASSIFY.fullmatch(path):
         return None
-    path: str = scope["path"]
     return (
         _NAMED.sub(lambda named: f"/{named[1]}/{_PLACEHOLDERS[named[1]]}", path)
         if "/models/" in path
