@@ -66,6 +66,11 @@ class _Joined:
             self._loop.call_soon(self._send)
         self._parts.append(data)
 
+    def write_whole(self, data: bytes) -> None:
+        """The same for what nothing follows."""
+        self._parts.append(data)
+        self._send()
+
     def close(self) -> None:
         """See `asyncio.Transport`; what was written is sent before."""
         self._send()
@@ -97,7 +102,8 @@ class _BoundedProtocol(HttpToolsProtocol):
     # Connections
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
-        super().connection_made(_Joined(transport, self.loop))  # type: ignore[arg-type]  # what it uses of it
+        self._joined = _Joined(transport, self.loop)
+        super().connection_made(self._joined)  # type: ignore[arg-type]  # what it uses of it
         self._expect_headers()
         self._arm()
 
@@ -247,7 +253,7 @@ class _BoundedProtocol(HttpToolsProtocol):
             return False
         cycle.response_started = cycle.response_complete = True
         cycle.message_event.set()
-        self.transport.write(STATUS_LINE[status] + self._lines(headers) + b"\r\n" + body)
+        self._joined.write_whole(STATUS_LINE[status] + self._lines(headers) + b"\r\n" + body)
         self.on_response_complete()
         return True
 
@@ -256,7 +262,7 @@ class _BoundedProtocol(HttpToolsProtocol):
 
     def _answer_unseen(self, refusal: bytes) -> None:
         """Answers what the application has not seen; uvicorn counts it and waits for the next request."""
-        self.transport.write(STATUS_LINE[HTTPStatus.SERVICE_UNAVAILABLE] + self._lines(()) + refusal)
+        self._joined.write_whole(STATUS_LINE[HTTPStatus.SERVICE_UNAVAILABLE] + self._lines(()) + refusal)
         self.on_response_complete()
 
     @property

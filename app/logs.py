@@ -26,8 +26,26 @@ MAX_LINES: Final = 20_000  # some seconds of a busy service, 5 MB
 
 def log(logger: logging.Logger, level: int, message: str, fields: Mapping[str, object]) -> None:
     """One line; unlike `Logger.log`, does not look for the place in the code that it comes from."""
-    extra = {FIELDS: fields}
-    logger.handle(logger.makeRecord(logger.name, level, "", 0, message, (), None, extra=extra))
+    logger.handle(_record(logger.name, level, message, fields))
+
+
+def _record(name: str, level: int, message: str, fields: Mapping[str, object]) -> logging.LogRecord:
+    """As Python makes it, from one of the same kind that was made before: two thirds of it never change."""
+    like, now = _first(name, level, message), time.time()
+    record = logging.LogRecord.__new__(logging.LogRecord)
+    record.__dict__ = {
+        **like,
+        "created": now,
+        "msecs": 1000 * now % 1000 // 1,
+        "relativeCreated": like["relativeCreated"] + 1000 * (now - like["created"]),
+        FIELDS: fields,
+    }
+    return record
+
+
+@lru_cache(256)
+def _first(name: str, level: int, message: str) -> dict[str, Any]:
+    return vars(logging.LogRecord(name, level, "", 0, message, (), None))
 
 
 class Collecting(_StreamHandler):
@@ -88,11 +106,17 @@ def _missing(count: int) -> logging.LogRecord:
 class TextFormatter(logging.Formatter):
     """Time, level, message and fields."""
 
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s")
+
     def format(self, record: logging.LogRecord) -> str:
-        """See `logging.Formatter`."""
-        line = super().format(record)
-        fields = getattr(record, FIELDS, {})
-        return " ".join([line, *(f"{name}={value}" for name, value in fields.items())])
+        """See `logging.Formatter`, which is asked where there is more than that to write."""
+        if record.exc_info or record.exc_text or record.stack_info:
+            line = super().format(record)
+        else:
+            line = f"{self.formatTime(record)} {record.levelname} {record.getMessage()}"
+        fields: Mapping[str, object] = record.__dict__.get(FIELDS, {})
+        return " ".join([line, *[f"{name}={value}" for name, value in fields.items()]])
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
         """See `logging.Formatter`; the same, but many lines share a second."""
@@ -119,7 +143,7 @@ class JsonFormatter(logging.Formatter):
 def configuration(kind: Format, level: str) -> dict[str, Any]:
     """For `logging.config.dictConfig`: our lines and the server's go to standard error in one form."""
     classes: dict[Format, type[logging.Formatter]] = {"text": TextFormatter, "json": JsonFormatter}
-    formatter = {"()": classes[kind], "fmt": "%(asctime)s %(levelname)s %(message)s"}
+    formatter = {"()": classes[kind]}
     logger = {"handlers": ["stderr"], "level": level.upper(), "propagate": False}
     return {
         "version": 1,

@@ -13,7 +13,7 @@ from asgi import WAYS_IN, call, classify, ready, sent, until
 from conftest import Encode
 from fakes import FakeEngine
 
-from app.logs import FIELDS, MAX_LINES, Collecting, JsonFormatter, TextFormatter
+from app.logs import FIELDS, MAX_LINES, Collecting, JsonFormatter, TextFormatter, log
 from app.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -49,8 +49,38 @@ def test_json_is_one_object_per_line_whatever_is_in_it() -> None:
 
 
 def test_words_for_a_terminal_end_with_the_fields() -> None:
-    line = TextFormatter("%(levelname)s %(message)s").format(record("request", status=200, ms=1.5))
-    assert line == "WARNING request status=200 ms=1.5"
+    line = TextFormatter().format(record("request", status=200, ms=1.5))
+    assert re.fullmatch(r"\S+ [0-9:]+,\d\d\d WARNING request status=200 ms=1.5", line)
+
+
+def test_words_for_a_terminal_are_what_python_makes_of_the_same_form() -> None:
+    ours = TextFormatter()
+    for made in (record("request", status=200), record("%d of %s")):
+        made.args = (1, "x") if "%d" in made.msg else ()
+        expected = logging.Formatter("%(asctime)s %(levelname)s %(message)s").format(made)
+        assert ours.format(made).removesuffix(" status=200") == expected
+    try:
+        raise ValueError("two\nlines")
+    except ValueError:
+        made = record("fault", status=500)
+        made.exc_info = sys.exc_info()
+    assert "ValueError: two\nlines" in ours.format(made)
+
+
+def test_a_line_of_ours_has_all_that_a_record_of_python_has(caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("app.some")
+    with caplog.at_level(logging.INFO):
+        logger.info("request", extra={FIELDS: {}})
+        for _ in range(2):
+            log(logger, logging.INFO, "request", {"n": 1})
+    theirs, *ours = (vars(each) for each in caplog.records)
+    for each in ours:
+        assert each.keys() == theirs.keys()
+        assert (each["name"], each["levelname"], each["msg"]) == ("app.some", "INFO", "request")
+        assert (each["message"], each[FIELDS]) == ("request", {"n": 1})
+        for name in ("created", "relativeCreated"):
+            assert each[name] >= theirs[name]
+        assert each["msecs"] == int(1000 * each["created"]) % 1000
 
 
 async def test_every_request_has_a_line_that_says_how_it_ended(
@@ -108,7 +138,7 @@ class SlowReader(io.StringIO):
 
 def collecting(stream: io.StringIO) -> tuple[logging.Logger, Collecting]:
     handler = Collecting(stream)
-    handler.setFormatter(TextFormatter("%(message)s"))
+    handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.Logger("collected", logging.DEBUG)  # noqa: LOG001  # one that no other test knows
     logger.addHandler(handler)
     return logger, handler
