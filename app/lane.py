@@ -75,7 +75,7 @@ class Job:
         if sum(len(each.prediction.probabilities) for each in answers) < len(self.images):
             return None
         return self._result(
-            _joined([self.answers[place].prediction for place in sorted(self.answers)]),
+            Prediction.joined([self.answers[place].prediction for place in sorted(self.answers)]),
             max(each.ended for each in answers),
             max(each.batch_pictures for each in answers),
         )
@@ -138,10 +138,3 @@ class Lane:
             if not job.waiting:
                 self.jobs.popleft()
         return pieces
-
-
-def _joined(parts: list[Prediction]) -> Prediction:
-    return Prediction(
-        probabilities=np.concatenate([part.probabilities for part in parts]),
-        ood_score=np.concatenate([part.ood_score for part in parts]),
-    )

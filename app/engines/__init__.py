@@ -4,7 +4,7 @@ To add an engine: one file here with a class that is an `Engine` and a `Loader`,
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from importlib import import_module
@@ -39,6 +39,16 @@ class Prediction:
 
     probabilities: NDArray[np.float32]
     ood_score: NDArray[np.float32]
+
+    @classmethod
+    def joined(cls, parts: Sequence["Prediction"]) -> "Prediction":
+        """Those of several batches in their order."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            probabilities=np.concatenate([part.probabilities for part in parts]),
+            ood_score=np.concatenate([part.ood_score for part in parts]),
+        )
 
 
 class Engine(Protocol):
@@ -87,11 +97,7 @@ def predict_all(engine: Engine, images: NDArray[np.uint8], threads: Executor) ->
     share = -(-len(images) // engine.concurrency)
     size = max((size for size in engine.batch_sizes if size <= share), default=engine.batch_sizes[0])
     parts = [images[start : start + size] for start in range(0, len(images), size)]
-    answers = list(threads.map(engine.predict, parts))
-    return Prediction(
-        probabilities=np.concatenate([each.probabilities for each in answers]),
-        ood_score=np.concatenate([each.ood_score for each in answers]),
-    )
+    return Prediction.joined(list(threads.map(engine.predict, parts)))
 
 
 def names() -> list[str]:

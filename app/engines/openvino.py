@@ -33,9 +33,6 @@ _LARGEST: Final = BATCH_SIZES[-1]
 _MOST_AT_ONCE: Final = 8
 _DEVICE: Final = "CPU"
 
-# By the number of pictures, what computes so many.
-_Requests = dict[int, Any]
-
 
 class OpenVINOEngine:
     """Computes several batches at the same time, as a rule each on its own core, and a lone picture on all.
@@ -67,8 +64,7 @@ class OpenVINOEngine:
         options = _options(cores, "bf16" if has_bfloat16 and precision != "float32" else "f32")
         try:
             model = core.read_model(path)
-            self._classes = _classes(model, path)
-            self._places = [_place(model, name) for name in OUTPUTS]
+            _check(model, path)
             self._alone = _alone(core, model, options)
             self._beside = _beside(core, model, options, self.concurrency)
         except RuntimeError as error:
@@ -81,24 +77,14 @@ class OpenVINOEngine:
         if self._is_closed:
             raise EngineError("The OpenVINO engine was closed.")
         count = len(images)
-        images = np.ascontiguousarray(images)
-        can_share = images.flags.writeable  # OpenVINO takes the memory of no other; what it takes has to stay
-        answers = np.empty((count, self._classes), np.float32), np.empty(count, np.float32)
         try:
-            with self._lent(count) as requests:
-                for part in _parts(count):
-                    request = requests[part.stop - part.start]
-                    # Tensors in and out by their places: to name them takes as long as a tenth of a picture.
-                    request.set_input_tensor(ov.Tensor(images[part], shared_memory=can_share))
-                    request.infer(share_outputs=True)
-                    # What is there is OpenVINO's own memory, overwritten by the next batch.
-                    for answer, place in zip(answers, self._places, strict=True):
-                        answer[part] = request.get_output_tensor(place).data
-        except RuntimeError as error:
+            with self._lent(count) as plans:
+                parts = [plans[size].run(images[start : start + size]) for start, size in _parts(count)]
+        except (RuntimeError, ValueError) as error:
             raise EngineError(
                 f"OpenVINO failed on {count} pictures of shape {list(images.shape[1:])}."
             ) from error
-        return Prediction(*answers)
+        return Prediction.joined(parts)
 
     def close(self) -> None:
         """See `Engine.close`."""
@@ -107,17 +93,17 @@ class OpenVINOEngine:
         self._beside.clear()
 
     @contextmanager
-    def _lent(self, count: int) -> Iterator[_Requests]:
+    def _lent(self, count: int) -> Iterator["_Plans"]:
         """What computes these pictures: all cores if there is one and nobody else is at work, else one."""
         with self._lending:
             is_idle = self._alone and len(self._beside) == self.concurrency
             source = self._alone if count == 1 and is_idle else self._beside
-            requests = source.pop()
+            plans = source.pop()
         try:
-            yield requests
+            yield plans
         finally:
             with self._lending:
-                source.append(requests)
+                source.append(plans)
 
 
 float32: Loader = partial(OpenVINOEngine, precision="float32")
@@ -136,13 +122,43 @@ def _options(threads: int, floats: str) -> dict[str, Any]:
     }
 
 
-def _alone(core: Any, model: Any, options: dict[str, Any]) -> list[_Requests]:
+class _Plan:
+    """How to compute a batch; each has memory of its own, so it computes one at a time."""
+
+    def __init__(self, compiled: Any) -> None:
+        self._request = compiled.create_infer_request()
+        # Outputs by their places: to name them takes as long as a tenth of a picture.
+        self._places = [_place(compiled, name) for name in OUTPUTS]
+        self._pixels: NDArray[np.uint8] | None = None
+        if compiled.input().get_partial_shape().is_static:
+            self._pixels = self._request.get_input_tensor().data
+
+    def run(self, images: NDArray[np.uint8]) -> Prediction:
+        """Raises RuntimeError or ValueError if it cannot."""
+        if self._pixels is None:
+            images = np.ascontiguousarray(images)  # and has to stay until the end
+            can_share = images.flags.writeable  # OpenVINO takes the memory of no other
+            self._request.set_input_tensor(ov.Tensor(images, shared_memory=can_share))
+        elif images.shape == self._pixels.shape:
+            np.copyto(self._pixels, images)
+        else:
+            raise ValueError(f"this is a plan for pictures of shape {self._pixels.shape}")
+        # Not `start_async`, which may hold Python's lock until the other threads let it go on.
+        self._request.infer(share_outputs=True)
+        # What is there is OpenVINO's own memory, overwritten by the next batch.
+        probabilities, ood_score = (self._request.get_output_tensor(place).data for place in self._places)
+        return Prediction(probabilities.copy(), ood_score.copy())
+
+
+_Plans = dict[int, _Plan]  # by the number of pictures
+
+
+def _alone(core: Any, model: Any, options: dict[str, Any]) -> list[_Plans]:
     """For a lone picture on all cores."""
-    compiled = core.compile_model(_sized(model, 1), _DEVICE, {**options, "NUM_STREAMS": 1})
-    return [{1: compiled.create_infer_request()}]
+    return [{1: _Plan(core.compile_model(_sized(model, 1), _DEVICE, {**options, "NUM_STREAMS": 1}))}]
 
 
-def _beside(core: Any, model: Any, options: dict[str, Any], concurrency: int) -> list[_Requests]:
+def _beside(core: Any, model: Any, options: dict[str, Any], concurrency: int) -> list[_Plans]:
     """For batches that are computed at the same time.
 
     A plan for one size only is 2 % faster, and its memory is that of a plan for all, so the size that runs
@@ -151,11 +167,9 @@ def _beside(core: Any, model: Any, options: dict[str, Any], concurrency: int) ->
     options = {**options, "NUM_STREAMS": concurrency}
     largest = core.compile_model(_sized(model, _LARGEST), _DEVICE, options)
     others = core.compile_model(model, _DEVICE, options)
-    found = []
-    for _ in range(concurrency):
-        of_any_size = others.create_infer_request()
-        found.append(dict.fromkeys(BATCH_SIZES, of_any_size) | {_LARGEST: largest.create_infer_request()})
-    return found
+    return [
+        dict.fromkeys(BATCH_SIZES, _Plan(others)) | {_LARGEST: _Plan(largest)} for _ in range(concurrency)
+    ]
 
 
 def _sized(model: Any, count: int) -> Any:
@@ -166,14 +180,13 @@ def _sized(model: Any, count: int) -> Any:
     return sized
 
 
-def _classes(model: Any, path: Path) -> int:
-    shapes = {output.get_any_name(): output.get_partial_shape() for output in model.outputs}
-    if set(shapes) != set(OUTPUTS) or len(model.inputs) != 1:
+def _check(model: Any, path: Path) -> None:
+    names = [output.get_any_name() for output in model.outputs]
+    if set(names) != set(OUTPUTS) or len(model.inputs) != 1:
         raise EngineError(
-            f"{path} has the outputs {', '.join(shapes) or 'none'}; {' and '.join(OUTPUTS)} are expected. "
+            f"{path} has the outputs {', '.join(names) or 'none'}; {' and '.join(OUTPUTS)} are expected. "
             "Publish the version again."
         )
-    return int(shapes["probabilities"][1].get_length())
 
 
 def _place(model: Any, name: str) -> int:
@@ -181,10 +194,10 @@ def _place(model: Any, name: str) -> int:
     return next(place for place, output in enumerate(model.outputs) if name in output.get_names())
 
 
-def _parts(count: int) -> Iterator[slice]:
-    """Cuts of the sizes that run, largest first: padding 33 pictures to 64 would nearly double the time."""
+def _parts(count: int) -> Iterator[tuple[int, int]]:
+    """Starts and sizes that run, largest first: padding 33 pictures to 64 would nearly double the time."""
     start = 0
     while start < count:
         size = next(size for size in reversed(BATCH_SIZES) if size <= count - start)
-        yield slice(start, start + size)
+        yield start, size
         start += size
