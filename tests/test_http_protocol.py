@@ -115,12 +115,16 @@ def assert_still_serving(connect: Connect) -> None:
         (b"GET /livez HTTP/1.1\r\nHost: x\r\na: " + b"b" * 40_000 + b"\r\n\r\n", 32 * 1024),
         (b"GET /livez?" + b"b" * 40_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 32 * 1024),
         (
+            b"POST /predict HTTP/1.1\r\nHost: x\r\n" + b"a: b\r\n" * 101 + b"Content-Length: 1\r\n\r\nx",
+            100,
+        ),
+        (
             b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
             + b"a: b\r\n" * 200,
             100,
         ),
     ],
-    ids=["many headers", "a long header", "a long address", "trailers"],
+    ids=["many headers", "a long header", "a long address", "many headers of a post", "trailers"],
 )
 def test_more_headers_than_allowed_are_a_431(connect: Connect, head: bytes, limit: int) -> None:
     client = connect()
@@ -349,6 +353,79 @@ def test_a_client_that_leaves_in_the_middle_harms_nobody(connect: Connect) -> No
     assert_still_serving(connect)
 
 
+# In one piece or in several
+
+
+def part(headers: bytes, content: bytes = b"x") -> bytes:
+    return b"--b\r\n" + headers + b"\r\n\r\n" + content + b"\r\n"
+
+
+FILE = b'Content-Disposition: form-data; name="file"; filename="a.png"'
+TEXT = b'Content-Disposition: form-data; name="a"'
+
+
+def form(content: bytes, name: bytes = b"file") -> bytes:
+    disposition = b'Content-Disposition: form-data; name="%b"; filename="a.png"' % name
+    return part(disposition, content) + b"--b--\r\n"
+
+
+def answer_to(connect: Connect, *pieces: bytes) -> tuple[bytes, list[bytes], dict[str, Any]]:
+    """Status, headers and document, but for what differs from one answer to the next."""
+    client = connect()
+    for piece in pieces:
+        client.sendall(piece)
+        time.sleep(0.05)
+    received = b""
+    while b"\r\n\r\n" not in received or not received.rstrip().endswith(b"}"):
+        received += client.recv(65_536)
+    head, _, body = received.partition(b"\r\n\r\n")
+    status, *headers = head.lower().split(b"\r\n")
+    document = {name: value for name, value in json.loads(body).items() if name != "instance"}
+    names = sorted(each.partition(b":")[0] for each in headers)
+    return status, names, document
+
+
+@pytest.mark.parametrize(
+    ("content_type", "wrapped"),
+    [
+        (b"multipart/form-data; boundary=b", form),
+        (b"multipart/form-data; boundary=b", lambda data: form(data, name=b"picture")),
+        (b"multipart/form-data; boundary=b", lambda data: part(FILE, data) + form(data)),
+        (b"multipart/form-data; boundary=other", form),
+        (b"image/png", bytes),
+        (b"IMAGE/PNG", bytes),
+        (b"application/octet-stream", bytes),
+        (b"application/octet-stream; a=b", bytes),
+        (b"text/plain", bytes),
+        (b"image/png", lambda _: b""),
+        (b"image/png", lambda _: b"no picture"),
+        (b"multipart/form-data; boundary=b", lambda _: form(b"")),
+        (b"image/png", lambda data: data * 400),
+    ],
+)
+@pytest.mark.parametrize("header", [b"", b"X-Request-Timeout-Ms: 9000\r\n", b"X-Request-Timeout-Ms: no\r\n"])
+def test_a_request_in_one_piece_is_answered_as_one_in_several(
+    connect: Connect, encode: Encode, content_type: bytes, wrapped: Callable[[bytes], bytes], header: bytes
+) -> None:
+    body = wrapped(encode("red"))
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\n%bContent-Type: %b\r\nContent-Length: %d\r\n\r\n"
+    whole = head % (header, content_type, len(body)) + body
+    at_once = answer_to(connect, whole)
+    assert at_once == answer_to(connect, whole[:40], whole[40:])
+    assert at_once == answer_to(connect, whole[: len(whole) - len(body)], body) or not body
+
+
+def test_what_follows_a_request_in_one_piece_is_answered_after_it(connect: Connect, encode: Encode) -> None:
+    body, client = encode("red"), connect()
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n"
+    client.sendall(head % len(body) + body)
+    client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+    client.sendall(b"GET /nowhere HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    received = until_closed(client)
+    places = [received.index(each) for each in (b'"probabilities"', b'"live"', b"HTTP/1.1 404")]
+    assert places == sorted(places)
+
+
 # Forms
 
 
@@ -360,14 +437,6 @@ def post(connect: Connect, content_type: bytes, body: bytes) -> dict[str, Any]:
     )
     client.sendall(head % (content_type, len(body)) + body)
     return problem_in(until_closed(client))
-
-
-def part(headers: bytes, content: bytes = b"x") -> bytes:
-    return b"--b\r\n" + headers + b"\r\n\r\n" + content + b"\r\n"
-
-
-FILE = b'Content-Disposition: form-data; name="file"; filename="a.png"'
-TEXT = b'Content-Disposition: form-data; name="a"'
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,19 @@ def test_a_picture_gets_the_answer_of_the_model(
     assert sum(answer.json()["probabilities"].values()) == pytest.approx(1, abs=1e-5)
 
 
+def test_the_log_names_the_client_behind_a_proxy_of_this_machine(service: Service, encode: Encode) -> None:
+    service.wait_until_ready()
+    for forwarded in ({}, {"X-Forwarded-For": "203.0.113.9"}):
+        service.client.post("/predict", files={"file": encode("red")}, headers=forwarded)
+    deadline = time.monotonic() + 20  # lines are written a moment later
+    while "203.0.113.9" not in (log := service.log.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    first, second = [line for line in log.splitlines() if "path=/predict" in line][-2:]
+    assert "client=127.0.0.1 " in first
+    assert "client=203.0.113.9 " in second
+
+
 def test_photographs_are_taken_as_they_are(service: Service) -> None:
     service.wait_until_ready()
     photographs = sorted((ROOT / "examples").glob("*.jpg"))
