@@ -1,7 +1,5 @@
 """Blurs, clouds and resampling of whole batches float32 ``[N, H, W, C]``, reflected at the border."""
 
-from collections.abc import Iterator
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -68,13 +66,25 @@ def zoomed(x: Batch, factor: float) -> Batch:
 
 def sampled(x: Batch, rows: Points, columns: Points) -> Batch:
     """Bilinear values at points ``[N, H, W]`` or ``[H, W]``, in pixels."""
-    each = np.arange(len(x))[:, None, None]
-    out: Batch | None = None
-    for row, column, weight in _corners(rows, columns):
-        inside = _reflected(row, x.shape[1]), _reflected(column, x.shape[2])
-        part = weight[..., None] * x[each, *np.broadcast_arrays(*inside)]
-        out = part if out is None else out + part
-    return np.asarray(out, np.float32)
+    count, height, width, channels = x.shape
+    pixels, first = x.reshape(-1, channels), height * width * np.arange(count)[:, None, None]
+    above, before = (np.floor(place).astype(np.intp) for place in (rows, columns))
+    lower, further = (np.asarray(rest[..., None], np.float32) for rest in (rows - above, columns - before))
+    left, right = (_reflected(before + step, width) for step in (0, 1))
+
+    def in_line(line: NDArray[np.intp]) -> Batch:
+        start = first + width * _reflected(line, height)
+        return _between(pixels.take(start + left, axis=0), pixels.take(start + right, axis=0), further)
+
+    return _between(in_line(above), in_line(above + 1), lower)
+
+
+def _between(a: Batch, b: Batch, share: Batch) -> Batch:
+    """So far on the way from a to b, which is overwritten."""
+    b -= a
+    b *= share
+    b += a
+    return b
 
 
 def clouds(random: np.random.Generator, shape: tuple[int, ...], decay: float) -> Batch:
@@ -95,17 +105,7 @@ def _grid(height: int, width: int) -> tuple[Points, Points]:
     return rows, columns
 
 
-def _corners(rows: Points, columns: Points) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], Batch]]:
-    """The four pixels around each point, with the share of each."""
-    top, left = np.floor(rows).astype(np.int64), np.floor(columns).astype(np.int64)
-    lower, further = (rows - top).astype(np.float32), (columns - left).astype(np.float32)
-    yield top, left, (1 - lower) * (1 - further)
-    yield top, left + 1, (1 - lower) * further
-    yield top + 1, left, lower * (1 - further)
-    yield top + 1, left + 1, lower * further
-
-
-def _reflected(place: NDArray[np.int64], side: int) -> NDArray[np.int64]:
+def _reflected(place: NDArray[np.intp], side: int) -> NDArray[np.intp]:
     """Places outside of 0 to side - 1 as seen in a mirror at the border, however far they are."""
     folded = np.mod(place, 2 * side)
     return np.asarray(np.minimum(folded, 2 * side - 1 - folded))
