@@ -143,11 +143,10 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._expect_nothing()
         self._has_request = True
-        scope = self._scope_of(request)
-        if self.door and (refusal := self.door.refusal(scope)):
+        if self.door and (refusal := self.door.refusal_of(request.head, self.client)):
             self._answer_unseen(refusal)
             return
-        self.scope = scope  # type: ignore[assignment]  # uvicorn's type for the same dictionary
+        self.scope = self._scope_of(request)  # type: ignore[assignment]  # uvicorn's type for the same dictionary
         self.cycle = self._cycle_of(request)
         super()._start_asgi_task(self.cycle, self.app)
 

@@ -15,6 +15,7 @@ from fakes import FakeEngine
 from test_admission import any_way_in
 
 from app.api.door import Door
+from app.api.plain_request import Head
 from app.http_protocol import bounded
 from app.logs import FIELDS
 from app.main import Service, create_app
@@ -31,6 +32,11 @@ class Watched(Door):
 
     def refusal(self, scope: Message) -> bytes | None:
         answer = super().refusal(scope)
+        self.passed += answer is None
+        return answer
+
+    def refusal_of(self, head: Head, client: tuple[str, int] | None) -> bytes | None:
+        answer = super().refusal_of(head, client)
         self.passed += answer is None
         return answer
 

@@ -144,13 +144,18 @@ class Admission:
             OverloadedError: the service is full.
         """
         timeout_s(request, self._settings)
-        self.gate.check(_asked(request), request.app.state.decoder, ahead)
+        state = request.app.state
+        self.check_room(state.serving, state.decoder, ways_in.reference(request.scope), ahead)
+
+    def check_room(
+        self, serving: Serving, decoder: Decoder, reference: ways_in.Reference | None, ahead: int = 0
+    ) -> None:
+        """The same for a request whose deadline is known to make sense; `reference` is whom it asks."""
+        self.gate.check(_asked(serving, reference), decoder, ahead)
 
 
-def _asked(request: Request) -> Model:
+def _asked(serving: Serving, reference: ways_in.Reference | None) -> Model:
     """The version that is to answer; the live one for what is not there, which the handler will say."""
-    serving: Serving = request.app.state.serving
-    reference = ways_in.reference(request.scope)
     if reference is None:
         return serving.live
     try:

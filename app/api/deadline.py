@@ -22,7 +22,7 @@ PARAMETER: Final[dict[str, Any]] = {
     "schema": {"type": "integer", "minimum": 1},
 }
 
-_NAME: Final = HEADER.lower().encode()
+NAME: Final = HEADER.lower().encode()
 _LONGEST_NUMBER: Final = 12
 # Many answers are there sooner.
 _QUICK_S: Final = 0.05
@@ -34,7 +34,7 @@ def timeout_s(request: Request, settings: Settings) -> float:
     Raises:
         ParameterError: the header is no whole number of milliseconds, or 0.
     """
-    given = header(request.scope, _NAME)
+    given = header(request.scope, NAME)
     if given is None:
         return settings.request_timeout_s
     if not (given.isascii() and given.isdecimal() and len(given) <= _LONGEST_NUMBER and int(given)):

@@ -7,18 +7,22 @@ import asyncio
 from functools import lru_cache
 from http import HTTPStatus
 from math import ceil
-from typing import Final
+from typing import Final, NamedTuple
 
 from fastapi import FastAPI, Request
 from starlette.types import Scope
 
 from app.api import problems, request_id, ways_in
 from app.api.admission import Admission
+from app.api.deadline import NAME as DEADLINE
+from app.api.headers import header
 from app.api.limits import is_soon_read
 from app.api.observation import Observed
+from app.api.plain_request import Head
 from app.errors import OverloadedError, ServiceError
 
 _NAME: Final = "00000000000000000000000000000000"  # in place of the id of a request
+_REMEMBERED: Final = 256  # ways in which requests begin
 
 
 class Door:
@@ -35,36 +39,90 @@ class Door:
         A refusal has been counted and logged. Who comes in is counted until its task, which has to be made
         at once, has taken its first step.
         """
-        answer = self._refusal(scope)
+        answer = self._refusal(_Asking.of(scope), scope) if self._may_refuse else None
         if answer is None:
-            gate = self._admission.gate
-            gate.let_in()
-            # Tasks begin in the order in which they are made, and this comes behind that.
-            asyncio.get_running_loop().call_soon(gate.has_come)
+            self._let_in()
         return answer
 
-    def _refusal(self, scope: Scope) -> bytes | None:
-        if not self._admission.gate.is_crowded or self._service.state.serving.is_draining:
+    def refusal_of(self, head: Head, client: tuple[str, int] | None) -> bytes | None:
+        """The same for a plain request from `client`, with what is known since the last one that began so."""
+        answer = None
+        if self._may_refuse:
+            asking = _known(head)
+            answer = self._refusal(asking, {**asking.scope, "client": client, "state": {}})
+        if answer is None:
+            self._let_in()
+        return answer
+
+    @property
+    def _may_refuse(self) -> bool:
+        return self._admission.gate.is_crowded and not self._service.state.serving.is_draining
+
+    def _let_in(self) -> None:
+        gate = self._admission.gate
+        gate.let_in()
+        # Tasks begin in the order in which they are made, and this comes behind that.
+        asyncio.get_running_loop().call_soon(gate.has_come)
+
+    def _refusal(self, asking: "_Asking", scope: Scope) -> bytes | None:
+        if asking.way_in is None:
             return None
-        scope = ways_in.folded(scope)
-        way_in = ways_in.template(scope)
-        if way_in is None or not is_soon_read(scope):
-            return None
-        scope["app"] = self._service
+        state, ahead = self._service.state, self._admission.gate.coming
         try:
-            self._admission.check(Request(scope), ahead=self._admission.gate.coming)
+            if asking.has_deadline:
+                self._admission.check(Request({**scope, "app": self._service}), ahead)
+            else:
+                self._admission.check_room(state.serving, state.decoder, asking.reference, ahead)
         except OverloadedError as error:
-            return self._refuse(error, scope, way_in)
+            return self._refuse(error, scope, asking.way_in, asking.name)
         except ServiceError:
             pass
         return None
 
-    def _refuse(self, error: OverloadedError, scope: Scope, way_in: str) -> bytes:
-        seen, name = Observed(), self._names.of(request_id.given(scope))
+    def _refuse(self, error: OverloadedError, scope: Scope, way_in: str, given: str) -> bytes:
+        seen, name = Observed(), self._names.of(given)
         seen.status, seen.code = HTTPStatus.SERVICE_UNAVAILABLE, error.code
         seen.count(self._service.state.metrics, way_in, scope["method"], classifies=True)
         seen.log_request(scope, name)
         return _named(error, scope["path"], name)
+
+
+class _Asking(NamedTuple):
+    """What decides about a request and does not change; `way_in` is None if it is not refused here.
+
+    That is what classifies nothing, and what has more of a body than is soon read over.
+    """
+
+    scope: Scope
+    way_in: str | None
+    reference: ways_in.Reference | None
+    has_deadline: bool
+    name: str
+
+    @classmethod
+    def of(cls, scope: Scope) -> "_Asking":
+        scope = ways_in.folded(scope)
+        return cls(
+            scope=scope,
+            way_in=ways_in.template(scope) if is_soon_read(scope) else None,
+            reference=ways_in.reference(scope),
+            has_deadline=header(scope, DEADLINE) is not None,
+            name=request_id.given(scope),
+        )
+
+
+@lru_cache(_REMEMBERED)
+def _known(head: Head) -> _Asking:
+    return _Asking.of(
+        {
+            "type": "http",
+            "method": "POST",
+            "path": head.path,
+            "raw_path": head.raw_path,
+            "query_string": b"",
+            "headers": head.headers,
+        }
+    )
 
 
 def _named(error: OverloadedError, path: str, name: str) -> bytes:

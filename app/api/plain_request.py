@@ -6,6 +6,7 @@ in two ways; all else is left to the parser.
 """
 
 import re
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -20,8 +21,12 @@ _END: Final = b"\r\n\r\n"
 _REMEMBERED: Final = 256  # of a few hundred bytes each as a rule, of 4 KiB at most
 
 
-class Head(NamedTuple):
-    """What stands before a body of `body_bytes`; the names of headers are in lower case."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Head:
+    """What stands before a body of `body_bytes`; the names of headers are in lower case.
+
+    Requests that begin alike share one, for as long as it is remembered.
+    """
 
     path: str
     raw_path: bytes
