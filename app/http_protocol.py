@@ -92,7 +92,6 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._is_armed = False
         self._deadline: asyncio.TimerHandle | None = None
         self._in_headers = self._in_body = False
-        self._has_request = False
         self._unparsed_bytes = 0
         self._header_bytes = 0
         self._header_count = 0
@@ -142,8 +141,8 @@ class _BoundedProtocol(HttpToolsProtocol):
         """What the parser's callbacks do from the first byte of a request to the last one of its body."""
         self._unset_keepalive_if_required()
         self._expect_nothing()
-        self._has_request = True
-        if self.door and (refusal := self.door.refusal_of(request.head, self.client)):
+        may_refuse = self.door and not self.flow.write_paused  # who does not read its answers waits inside
+        if self.door and may_refuse and (refusal := self.door.refusal_of(request.head, self.client)):
             self._answer_unseen(refusal)
             return
         self.scope = self._scope_of(request)  # type: ignore[assignment]  # uvicorn's type for the same dictionary
@@ -216,7 +215,7 @@ class _BoundedProtocol(HttpToolsProtocol):
         hosts = sum(name == b"host" for name, _ in self.headers)
         if hosts > 1 or (not hosts and self.parser.get_http_version() != "1.0"):
             raise MalformedRequestError(f"A request has one header Host; this one has {hosts}.")
-        self._in_headers, self._in_body, self._has_request = False, True, True
+        self._in_headers, self._in_body = False, True
         self._expect_body()
         scope: Scope = self.scope  # type: ignore[assignment]  # uvicorn's type for the same dictionary
         departure.offer(scope, self._departure)
@@ -235,7 +234,8 @@ class _BoundedProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: "ASGI3Application") -> None:
         """Uvicorn's own step to the application, or a refusal, after which all is as after any answer."""
         scope: Scope = cycle.scope  # type: ignore[assignment]  # uvicorn's type for the same dictionary
-        refusal = self.door.refusal(scope) if self.door and cycle.keep_alive else None
+        may_refuse = self.door and cycle.keep_alive and not self.flow.write_paused
+        refusal = self.door.refusal(scope) if self.door and may_refuse else None
         if refusal is None:
             super()._start_asgi_task(cycle, app)
             return
@@ -303,7 +303,7 @@ class _BoundedProtocol(HttpToolsProtocol):
 
     def _headers_are_late(self) -> None:
         self._deadline = None
-        if self._has_request and not self.cycle.response_complete:
+        if not self._is_answered:
             self._expect_headers()  # an earlier request on this connection is still being answered
             self._arm()
         elif self._in_headers:

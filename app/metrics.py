@@ -31,7 +31,7 @@ PICTURES: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 RATIO: Final = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 
 _REMEMBERED: Final = 4096
-_AT_ONCE: Final = 512
+_AT_ONCE: Final = 4096  # of them about eight belong to a request
 _STAGES: Final[tuple[Stage, ...]] = ("read", "decode", "queue", "infer", "total")
 
 
@@ -168,14 +168,11 @@ class Metrics:
             self._count(self._count_class(class_names[row.index(confidence)]))
 
     def _count(self, tell: Callable[[float], object]) -> None:
-        """Notes one more; every request and every picture comes by, so this sees to what has been noted."""
         if self._tells_at_once:
             tell(1)
             return
         self._counted[tell] += 1
-        self._notes += 1
-        if self._notes >= _AT_ONCE:
-            self._tell_noted()
+        self._notice()
 
     def _observer(self, histogram: "_Histogram") -> Callable[[float], object]:
         """What to call with each value of a histogram."""
@@ -183,7 +180,18 @@ class Metrics:
             return histogram.observe
         values: list[float] = []
         self._observed.append((histogram, values))
-        return values.append
+
+        def note(value: float) -> None:
+            values.append(value)
+            self._notice()
+
+        return note
+
+    def _notice(self) -> None:
+        """Sees to it that what is noted does not grow."""
+        self._notes += 1
+        if self._notes >= _AT_ONCE:
+            self._tell_noted()
 
     def _tell_noted(self) -> None:
         for tell, count in self._counted.items():

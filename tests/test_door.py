@@ -174,6 +174,21 @@ async def test_a_service_with_room_lets_everybody_in(settings: Settings, encode:
         writer.close()
 
 
+@pytest.mark.parametrize("rest", [b"GET / HT", b"\r\n"])
+async def test_who_was_refused_first_has_no_more_time_for_headers_than_others(
+    settings: Settings, encode: Encode, rest: bytes
+) -> None:
+    settings = settings.model_copy(update={"header_timeout_s": 0.3})
+    async with full(settings, encode()) as (_, _door, port, _engine):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(posted("/predict", b"x"))
+        assert (await answered(reader)).status == 503
+        writer.write(rest)
+        left = await asyncio.wait_for(reader.read(), 5)  # until the service closes the connection
+        assert left.startswith(b"HTTP/1.1 408") or not left
+        writer.close()
+
+
 async def test_a_plain_request_is_refused_without_the_parser_and_the_next_one_read_by_it(
     settings: Settings, encode: Encode
 ) -> None:

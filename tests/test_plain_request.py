@@ -57,6 +57,7 @@ def test_a_plain_request_is_read() -> None:
         b"Transfer-Encoding: chunked",
         b"Expect: 100-continue",
         b"Connection: close",
+        b"Proxy-Connection: close",
         b"Upgrade: h2c",
         b"Host: another",
         b"Content-Length: 4",

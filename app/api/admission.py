@@ -86,7 +86,10 @@ class Gate:
 
 
 class _Counted:
-    """Two of the managers on the way of every request; as functions they would cost it five times as much."""
+    """Counts a request while it lasts.
+
+    A class, as everything that every request enters: a function made a manager costs it five times as much.
+    """
 
     def __init__(self, gate: Gate, metrics: Metrics) -> None:
         self._gate = gate

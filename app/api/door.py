@@ -39,7 +39,8 @@ class Door:
         A refusal has been counted and logged. Who comes in is counted until its task, which has to be made
         at once, has taken its first step.
         """
-        answer = self._refusal(_Asking.of(scope), scope) if self._may_refuse else None
+        asking = _Asking.of(scope) if self._may_refuse else None
+        answer = self._refusal(asking, asking.scope) if asking else None
         if answer is None:
             self._let_in()
         return answer

@@ -15,7 +15,9 @@ _HEAD: Final = re.compile(
     rb"POST (/[0-9A-Za-z/._:-]*) HTTP/1\.1\r\n((?:[0-9A-Za-z-]+: [!-~][ -~]*\r\n){1,32})\r\n"
 )
 # They change what follows, on this connection or on the next request.
-_SPECIAL: Final = frozenset({b"transfer-encoding", b"expect", b"connection", b"upgrade", b"te", b"trailer"})
+_SPECIAL: Final = frozenset(
+    {b"transfer-encoding", b"expect", b"connection", b"proxy-connection", b"upgrade", b"te", b"trailer"}
+)
 _MOST_DIGITS: Final = 6
 _END: Final = b"\r\n\r\n"
 _REMEMBERED: Final = 256  # of a few hundred bytes each as a rule, of 4 KiB at most
