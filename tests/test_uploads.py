@@ -33,3 +33,13 @@ def test_the_pictures_that_were_given_are_left_alone(images: np.ndarray) -> None
     before = images.copy()
     sent(images, 1.0, np.random.default_rng(0))
     assert np.array_equal(images, before)
+
+
+def test_grain_is_added_to_its_share_of_them(images: np.ndarray) -> None:
+    def roughness(grain: float) -> float:
+        changed = sent(images, 1.0, np.random.default_rng(0), grain).astype(float)
+        return float(np.abs(np.diff(changed[:, :, 20:], axis=2)).mean())
+
+    smooth, half, rough = (roughness(grain) for grain in (0.0, 0.5, 1.0))
+    assert smooth < half < rough
+    assert rough > smooth + 5

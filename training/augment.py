@@ -35,7 +35,7 @@ def augmenter(recipe: Recipe, phase: Phase) -> Augment:
         if recipe.flip:
             images = flip(images, random)
         if recipe.uploads:
-            images = uploads.sent(images, recipe.uploads, random)
+            images = uploads.sent(images, recipe.uploads, random, recipe.grain)
         if recipe.augmix:
             images = augmix.augmixed(images, recipe.augmix, random)
         if recipe.cutout:

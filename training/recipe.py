@@ -48,6 +48,7 @@ RANGES = (
     ("translate", 0, 1023),
     ("cutout", 0, 1024),
     ("uploads", 0.0, 1.0),
+    ("grain", 0.0, 1.0),
     ("augmix", 0.0, 1.0),
     ("held_out", 0, 10_000_000),
 )
@@ -74,6 +75,7 @@ class Recipe:
     translate: int = 0  # pixels, reflected at the border
     cutout: int = 0  # side in pixels of the square that is hidden
     uploads: float = 0.0  # share of pictures that look as if somebody sent them, see training/uploads.py
+    grain: float = 0.0  # share of those that are noisy as well
     augmix: float = 0.0  # share of pictures averaged with distortions of theirs, see training/augmix.py
     held_out: int = 0  # training pictures kept back for every choice after the training
     whitened_stem: bool = False
@@ -181,11 +183,13 @@ FULL = Recipe(
     optimizer="sgd",
     peak_learning_rate=0.1,
     warmup=0.1,
-    weight_decay=5e-4,
+    weight_decay=1e-3,
     flip=True,
     translate=4,
     cutout=12,
     uploads=0.3,
+    grain=0.5,
+    augmix=0.5,
     held_out=5_000,
     whitened_stem=True,
 )

@@ -19,20 +19,24 @@ LARGEST_STRETCH = 4 / 3  # of one side against the other
 LARGEST_SHIFT = 0.1  # of a side
 LARGEST_BLUR = 0.8  # deviation in pixels
 LIGHT = 0.2  # contrast is multiplied, and brightness moved, by up to this share
-GRAINY = 0.5  # share of these that have noise, as in poor light
 LARGEST_NOISE = 20  # deviation in levels of 255
 COMPRESSED = 0.5  # share of these that go through JPEG
 QUALITIES = (40, 95)
 
 
-def sent(images: NDArray[np.uint8], share: float, random: Random) -> NDArray[np.uint8]:
-    """Changes that share of uint8 ``[N, H, W, 3]``, and leaves the others as they are."""
+def sent(images: NDArray[np.uint8], share: float, random: Random, grain: float = 0.0) -> NDArray[np.uint8]:
+    """Changes that share of uint8 ``[N, H, W, 3]``, and leaves the others as they are.
+
+    Of those that it changes, the share ``grain`` has noise, as in poor light.
+    """
     rows = np.flatnonzero(random.random(len(images)) < share)
     if not len(rows):
         return images
     changed = _placed(images[rows].astype(np.float32), random)
     changed = blurred(changed, random.uniform(0, LARGEST_BLUR))
-    changed = _grained(_lit(changed, random), random)
+    changed = _lit(changed, random)
+    if grain:
+        changed = _grained(changed, grain, random)
     pixels = np.rint(np.clip(changed, 0, 255)).astype(np.uint8)
     out = images.copy()
     out[rows] = _compressed(pixels, random)
@@ -63,9 +67,9 @@ def _lit(x: NDArray[np.float32], random: Random) -> NDArray[np.float32]:
     return np.asarray((x - mean) * (1 + contrast) + mean + 255 * brightness, np.float32)
 
 
-def _grained(x: NDArray[np.float32], random: Random) -> NDArray[np.float32]:
-    """Adds noise to some, to each with a deviation of its own."""
-    rows = np.flatnonzero(random.random(len(x)) < GRAINY)
+def _grained(x: NDArray[np.float32], share: float, random: Random) -> NDArray[np.float32]:
+    """Adds noise to that share, to each with a deviation of its own."""
+    rows = np.flatnonzero(random.random(len(x)) < share)
     deviations = random.uniform(0, LARGEST_NOISE, (len(rows), 1, 1, 1)).astype(np.float32)
     x[rows] += deviations * random.standard_normal((len(rows), *x.shape[1:]), np.float32)
     return x
