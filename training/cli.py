@@ -155,7 +155,7 @@ HELP = {
     "translate": "move pictures by up to this many pixels",
     "cutout": "hide a square of this many pixels",
     "uploads": "share of pictures scaled, stretched, lit, blurred or compressed as what people send is",
-    "grain": "share of those that are noisy as well, as in poor light",
+    "grain": "share of what uploads changes that is noisy as well, as in poor light",
     "augmix": "share of pictures averaged with several distortions of theirs",
     "held_out": "training pictures kept back, to calibrate on and to compare precisions",
     "whitened_stem": "start the first convolution as a whitening of patches",
