@@ -145,7 +145,9 @@ class _BoundedProtocol(HttpToolsProtocol):
         if self.door and may_refuse and (refusal := self.door.refusal_of(request.head, self.client)):
             self._answer_unseen(refusal)
             return
-        self.scope = self._scope_of(request)  # type: ignore[assignment]  # uvicorn's type for the same dictionary
+        scope = self._scope_of(request)
+        self._extend(scope)
+        self.scope = scope  # type: ignore[assignment]  # uvicorn's type for the same dictionary
         self.cycle = self._cycle_of(request)
         super()._start_asgi_task(self.cycle, self.app)
 
@@ -165,11 +167,7 @@ class _BoundedProtocol(HttpToolsProtocol):
             "query_string": b"",
             "headers": list(head.headers),
             "state": self.app_state.copy(),
-            "extensions": {
-                departure.EXTENSION: self._departure,
-                whole.EXTENSION: self._take,
-                arrival.EXTENSION: request.body,
-            },
+            "extensions": {arrival.EXTENSION: request.body},
         }
 
     def _cycle_of(self, request: PlainRequest) -> RequestResponseCycle:
@@ -218,8 +216,7 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._in_headers, self._in_body = False, True
         self._expect_body()
         scope: Scope = self.scope  # type: ignore[assignment]  # uvicorn's type for the same dictionary
-        departure.offer(scope, self._departure)
-        whole.offer(scope, self._take)
+        self._extend(scope)
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -256,6 +253,10 @@ class _BoundedProtocol(HttpToolsProtocol):
         self.transport.write(STATUS_LINE[status] + self._lines(headers) + b"\r\n" + body)
         self.on_response_complete()
         return True
+
+    def _extend(self, scope: "Scope") -> None:
+        departure.offer(scope, self._departure)
+        whole.offer(scope, self._take)
 
     def _lines(self, headers: whole.Headers) -> bytes:
         return b"".join(b"%b: %b\r\n" % each for each in (*self.server_state.default_headers, *headers))

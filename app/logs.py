@@ -36,7 +36,7 @@ def _record(name: str, level: int, message: str, fields: Mapping[str, object]) -
     record.__dict__ = {
         **like,
         "created": now,
-        "msecs": 1000 * now % 1000 // 1,
+        "msecs": float(int(1000 * now) % 1000),
         "relativeCreated": like["relativeCreated"] + 1000 * (now - like["created"]),
         FIELDS: fields,
     }

@@ -66,7 +66,7 @@ class Door:
         asyncio.get_running_loop().call_soon(gate.has_come)
 
     def _refusal(self, asking: "_Asking", scope: Scope) -> bytes | None:
-        if asking.way_in is None:
+        if not asking.way_in:
             return None
         state, ahead = self._service.state, self._admission.gate.coming
         try:
@@ -75,27 +75,27 @@ class Door:
             else:
                 self._admission.check_room(state.serving, state.decoder, asking.reference, ahead)
         except OverloadedError as error:
-            return self._refuse(error, scope, asking.way_in, asking.name)
+            return self._refuse(error, asking, scope)
         except ServiceError:
             pass
         return None
 
-    def _refuse(self, error: OverloadedError, scope: Scope, way_in: str, given: str) -> bytes:
-        seen, name = Observed(), self._names.of(given)
+    def _refuse(self, error: OverloadedError, asking: "_Asking", scope: Scope) -> bytes:
+        seen, name = Observed(), self._names.of(asking.name)
         seen.status, seen.code = HTTPStatus.SERVICE_UNAVAILABLE, error.code
-        seen.count(self._service.state.metrics, way_in, scope["method"], classifies=True)
+        seen.count(self._service.state.metrics, asking.way_in, scope["method"], classifies=True)
         seen.log_request(scope, name)
         return _named(error, scope["path"], name)
 
 
 class _Asking(NamedTuple):
-    """What decides about a request and does not change; `way_in` is None if it is not refused here.
+    """What decides about a request and does not change; `way_in` is empty if it is not refused here.
 
     That is what classifies nothing, and what has more of a body than is soon read over.
     """
 
     scope: Scope
-    way_in: str | None
+    way_in: str
     reference: ways_in.Reference | None
     has_deadline: bool
     name: str
@@ -105,7 +105,7 @@ class _Asking(NamedTuple):
         scope = ways_in.folded(scope)
         return cls(
             scope=scope,
-            way_in=ways_in.template(scope) if is_soon_read(scope) else None,
+            way_in=(ways_in.template(scope) or "") if is_soon_read(scope) else "",
             reference=ways_in.reference(scope),
             has_deadline=header(scope, DEADLINE) is not None,
             name=request_id.given(scope),
