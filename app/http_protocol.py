@@ -8,6 +8,7 @@ they arrive. Refusals look like the application's own, as far as a connection is
 import asyncio
 import secrets
 from collections.abc import Callable
+from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -15,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from app.api import arrival, departure, plain_request, problems, whole
 from app.api.door import Door
-from app.api.plain_request import PlainRequest
+from app.api.plain_request import Head, PlainRequest
 from app.errors import (
     BodyTimeoutError,
     HeadersTimeoutError,
@@ -35,6 +36,7 @@ _Expected = tuple[float, Callable[[], None]]  # seconds, and what happens when t
 
 _ASGI_HTTP: Final = "2.3"  # the version of the specification that uvicorn keeps to
 _LINE_OVERHEAD_BYTES: Final = 4  # colon, space, CR and LF
+_UNAVAILABLE: Final = STATUS_LINE[HTTPStatus.SERVICE_UNAVAILABLE]
 
 
 def bounded(settings: Settings, door: Door | None = None) -> type[HttpToolsProtocol]:
@@ -59,6 +61,10 @@ class _Joined:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
+
+    def is_closing(self) -> bool:
+        """See `asyncio.Transport`."""
+        return self._transport.is_closing()
 
     def write(self, data: bytes) -> None:
         """See `asyncio.Transport`."""
@@ -97,6 +103,8 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._header_count = 0
         self._refusal: UploadError | None = None
         self._departure = departure.Departure()
+        self._idle_since: float | None = None
+        self._idle_timer: asyncio.TimerHandle | None = None
 
     # Connections
 
@@ -108,6 +116,8 @@ class _BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._expect_nothing()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
         super().connection_lost(exc)
         self._departure.happen()
 
@@ -124,8 +134,7 @@ class _BoundedProtocol(HttpToolsProtocol):
         if self._in_headers and self._unparsed_bytes > self.limits.max_header_bytes:
             self._refuse(self._too_large(self._unparsed_bytes))
         if not self.transport.is_closing():
-            waits = self.timeout_keep_alive_task is not None
-            if self._expected is None and self._is_answered and not waits:
+            if self._expected is None and self._is_answered and self._idle_since is None:
                 # A line break between requests begins none, and yet ended uvicorn's wait for the next one.
                 self._expect_headers()
             self._arm()
@@ -145,14 +154,12 @@ class _BoundedProtocol(HttpToolsProtocol):
         if self.door and may_refuse and (refusal := self.door.refusal_of(request.head, self.client)):
             self._answer_unseen(refusal)
             return
-        scope = self._scope_of(request)
-        self._extend(scope)
-        self.scope = scope  # type: ignore[assignment]  # uvicorn's type for the same dictionary
-        self.cycle = self._cycle_of(request)
+        body = request.body
+        self.scope = self._scope_of(request.head, body)  # type: ignore[assignment]  # uvicorn's type of it
+        self.cycle = self._cycle_of(body)
         super()._start_asgi_task(self.cycle, self.app)
 
-    def _scope_of(self, request: PlainRequest) -> "Scope":
-        head = request.head
+    def _scope_of(self, head: Head, body: bytes) -> "Scope":
         return {
             "type": "http",
             "asgi": {"version": self.asgi_version, "spec_version": _ASGI_HTTP},
@@ -167,10 +174,10 @@ class _BoundedProtocol(HttpToolsProtocol):
             "query_string": b"",
             "headers": list(head.headers),
             "state": self.app_state.copy(),
-            "extensions": {arrival.EXTENSION: request.body},
+            "extensions": {**self._extensions(), arrival.EXTENSION: body},
         }
 
-    def _cycle_of(self, request: PlainRequest) -> RequestResponseCycle:
+    def _cycle_of(self, body: bytes) -> RequestResponseCycle:
         """Uvicorn's own way to the application and back, with all of the body."""
         cycle = RequestResponseCycle(
             scope=self.scope,
@@ -185,7 +192,7 @@ class _BoundedProtocol(HttpToolsProtocol):
             keep_alive=True,
             on_response=self.on_response_complete,
         )
-        cycle.body += request.body
+        cycle.body += body
         cycle.more_body = False
         cycle.message_event.set()
         return cycle
@@ -216,7 +223,7 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._in_headers, self._in_body = False, True
         self._expect_body()
         scope: Scope = self.scope  # type: ignore[assignment]  # uvicorn's type for the same dictionary
-        self._extend(scope)
+        scope["extensions"] = {**scope.get("extensions", {}), **self._extensions()}
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -254,16 +261,15 @@ class _BoundedProtocol(HttpToolsProtocol):
         self.on_response_complete()
         return True
 
-    def _extend(self, scope: "Scope") -> None:
-        departure.offer(scope, self._departure)
-        whole.offer(scope, self._take)
+    def _extensions(self) -> dict[str, Any]:
+        return {departure.EXTENSION: self._departure, whole.EXTENSION: self._take}
 
     def _lines(self, headers: whole.Headers) -> bytes:
-        return b"".join(b"%b: %b\r\n" % each for each in (*self.server_state.default_headers, *headers))
+        return _lines_of(tuple(self.server_state.default_headers)) + _joined_lines(headers)
 
     def _answer_unseen(self, refusal: bytes) -> None:
         """Answers what the application has not seen; uvicorn counts it and waits for the next request."""
-        self._joined.write_whole(STATUS_LINE[HTTPStatus.SERVICE_UNAVAILABLE] + self._lines(()) + refusal)
+        self._joined.write_whole(_UNAVAILABLE + self._lines(()) + refusal)
         self.on_response_complete()
 
     @property
@@ -275,6 +281,35 @@ class _BoundedProtocol(HttpToolsProtocol):
     def _is_answered(self) -> bool:
         cycle: RequestResponseCycle | None = self.cycle  # None before the first, whatever uvicorn says
         return cycle is None or cycle.response_complete
+
+    # Connections that wait for their next request
+
+    def on_response_complete(self) -> None:
+        """See `HttpToolsProtocol`, which starts a timer for every answer; here a connection has one."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._unset_keepalive_if_required()
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._idle_since = self.loop.time()
+        if self._idle_timer is None:
+            self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._look_whether_idle)
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle_since = None
+
+    def _look_whether_idle(self) -> None:
+        self._idle_timer = None
+        if self._idle_since is None:
+            return  # the next answer starts it again
+        left_s = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left_s > 0:
+            self._idle_timer = self.loop.call_later(left_s, self._look_whether_idle)
+        else:
+            self.timeout_keep_alive_handler()
 
     # Deadlines
 
@@ -356,3 +391,10 @@ class _BoundedProtocol(HttpToolsProtocol):
         head = b"content-type: %b\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
         self.transport.write(STATUS_LINE[status] + head % (problems.MEDIA_TYPE.encode(), len(body)) + body)
         self.transport.close()
+
+
+def _joined_lines(headers: whole.Headers) -> bytes:
+    return b"".join([b"%b: %b\r\n" % each for each in headers])
+
+
+_lines_of = lru_cache(1)(_joined_lines)  # of what every answer has, which changes once a second

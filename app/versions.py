@@ -69,9 +69,10 @@ class Versions:
         Raises:
             NotReadyError: there is none yet, or its engine has stopped.
         """
-        if self._live is None or self.residents.status(self._live).state is not State.READY:
+        model = None if self._live is None else self.residents.ready.get(self._live)
+        if model is None or not model.alive:
             raise NotReadyError(self.reason)
-        return self.residents.ready[self._live]
+        return model
 
     @property
     def reason(self) -> str:

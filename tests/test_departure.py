@@ -37,11 +37,10 @@ def test_who_watches_is_told_once_it_happens_and_later_ones_at_once() -> None:
     assert told == ["first", "later"]
 
 
-def test_other_extensions_of_a_scope_stay_and_one_without_it_has_none() -> None:
-    scope: dict[str, Any] = {"extensions": {"other": {}}}
-    departure.offer(scope, connection := Departure())
-    assert set(scope["extensions"]) == {"other", departure.EXTENSION}
+def test_a_scope_has_that_of_its_connection_or_none() -> None:
+    scope: dict[str, Any] = {"extensions": {"other": {}, departure.EXTENSION: (connection := Departure())}}
     assert departure.of(scope) is connection
+    assert departure.of({"extensions": {"other": {}}}) is None
     assert departure.of({}) is None
 
 

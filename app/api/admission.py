@@ -2,7 +2,7 @@
 
 from typing import Self
 
-from starlette.requests import Request
+from starlette.types import Scope
 
 from app.api import ways_in
 from app.api.deadline import timeout_s
@@ -22,6 +22,7 @@ class Gate:
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._settings = settings
+        self._many = min(settings.queue_pictures, settings.max_requests_in_flight)
         self._counted = _Counted(self, metrics)
         self._coming = 0
         self.in_flight = 0
@@ -30,8 +31,7 @@ class Gate:
     @property
     def is_crowded(self) -> bool:
         """Whether so many requests are in that another one may well be too much."""
-        most = min(self._settings.queue_pictures, self._settings.max_requests_in_flight)
-        return self.in_flight + self._coming >= most
+        return self.in_flight + self._coming >= self._many
 
     def let_in(self) -> None:
         """Counts a request that is on its way to its task, until `has_come`.
@@ -55,9 +55,15 @@ class Gate:
         Raises:
             OverloadedError: too many pictures are waiting, or too many requests are in.
         """
+        too_much = self.excess(model, decoder, ahead)
+        if too_much:
+            raise too_much
+
+    def excess(self, model: Model, decoder: Decoder, ahead: int = 0) -> OverloadedError | None:
+        """What `check` raises. To raise and to catch it takes as long as to find it."""
         pictures, most = ahead + decoder.waiting + model.queued, self._settings.queue_pictures
         if pictures >= most:
-            raise OverloadedError(
+            return OverloadedError(
                 f"{pictures} pictures are waiting and at most {most} may.",
                 retry_after_s=decoder.wait_s + model.wait_s,
                 limit=most,
@@ -65,12 +71,13 @@ class Gate:
             )
         most = self._settings.max_requests_in_flight
         if ahead + self.in_flight >= most:
-            raise OverloadedError(
+            return OverloadedError(
                 f"{ahead + self.in_flight} requests are being answered or received and at most {most} may.",
                 retry_after_s=decoder.wait_s + model.wait_s,
                 limit=most,
                 received=ahead + self.in_flight,
             )
+        return None
 
     def counted(self) -> "_Counted":
         """Counts one more while it lasts."""
@@ -136,25 +143,33 @@ class Admission:
         self.gate = gate
         self._settings = settings
 
-    def check(self, request: Request, ahead: int = 0) -> None:
+    def check(self, scope: Scope, serving: Serving, decoder: Decoder) -> None:
         """For requests to classify; everything else (probes, metrics, pages) need not ask.
-
-        `ahead` of it come requests that are counted nowhere else.
 
         Raises:
             ParameterError: its deadline makes no sense.
             NotReadyError: no model answers.
             OverloadedError: the service is full.
         """
-        timeout_s(request, self._settings)
-        state = request.app.state
-        self.check_room(state.serving, state.decoder, ways_in.reference(request.scope), ahead)
+        self.check_deadline(scope)
+        if too_much := self.excess(serving, decoder, ways_in.reference(scope)):
+            raise too_much
 
-    def check_room(
+    def check_deadline(self, scope: Scope) -> None:
+        """Raises ParameterError if that of the request makes no sense."""
+        timeout_s(scope, self._settings)
+
+    def excess(
         self, serving: Serving, decoder: Decoder, reference: ways_in.Reference | None, ahead: int = 0
-    ) -> None:
-        """The same for a request whose deadline is known to make sense; `reference` is whom it asks."""
-        self.gate.check(_asked(serving, reference), decoder, ahead)
+    ) -> OverloadedError | None:
+        """What there is too much of for one more, whose deadline makes sense; `reference` is whom it asks.
+
+        `ahead` of it come requests that are counted nowhere else.
+
+        Raises:
+            NotReadyError: no model answers.
+        """
+        return self.gate.excess(_asked(serving, reference), decoder, ahead)
 
 
 def _asked(serving: Serving, reference: ways_in.Reference | None) -> Model:

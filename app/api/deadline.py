@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from starlette.requests import ClientDisconnect, Request
+from starlette.types import Scope
 
 from app.api import departure
 from app.api.headers import header
@@ -28,13 +29,13 @@ _LONGEST_NUMBER: Final = 12
 _QUICK_S: Final = 0.05
 
 
-def timeout_s(request: Request, settings: Settings) -> float:
+def timeout_s(scope: Scope, settings: Settings) -> float:
     """Seconds that an answer may take once the body is read: what the header asks for, within the setting.
 
     Raises:
         ParameterError: the header is no whole number of milliseconds, or 0.
     """
-    given = header(request.scope, NAME)
+    given = header(scope, NAME)
     if given is None:
         return settings.request_timeout_s
     if not (given.isascii() and given.isdecimal() and len(given) <= _LONGEST_NUMBER and int(given)):
@@ -61,7 +62,7 @@ class deadline:  # noqa: N801
     """
 
     def __init__(self, request: Request, settings: Settings) -> None:
-        self._seconds = timeout_s(request, settings)
+        self._seconds = timeout_s(request.scope, settings)
         self._patience = patience(self._seconds)
         self._receive = request.receive
         self._departure = departure.of(request.scope)

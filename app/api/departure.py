@@ -36,11 +36,6 @@ class Departure:
             leave()
 
 
-def offer(scope: Scope, departure: Departure) -> None:
-    """Done by our server; others do not know this extension of ASGI."""
-    scope["extensions"] = {**scope.get("extensions", {}), EXTENSION: departure}
-
-
 def of(scope: Scope) -> Departure | None:
     """That of the connection which a request came by, None where the server tells nothing."""
     extensions: dict[str, Any] = scope.get("extensions") or {}

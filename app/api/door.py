@@ -4,9 +4,11 @@
 """
 
 import asyncio
+from collections.abc import Sequence
 from functools import lru_cache
 from http import HTTPStatus
 from math import ceil
+from time import monotonic
 from typing import Final, NamedTuple
 
 from fastapi import FastAPI, Request
@@ -16,13 +18,17 @@ from app.api import problems, request_id, ways_in
 from app.api.admission import Admission
 from app.api.deadline import NAME as DEADLINE
 from app.api.headers import header
-from app.api.limits import is_soon_read
-from app.api.observation import Observed
+from app.api.limits import SOON_READ_BYTES, is_soon_read
+from app.api.observation import Observed, shown_path
 from app.api.plain_request import Head
 from app.errors import OverloadedError, ServiceError
 
-_NAME: Final = "00000000000000000000000000000000"  # in place of the id of a request
-_REMEMBERED: Final = 256  # ways in which requests begin
+_DIGIT: Final = "~"  # in place of those of the name of a request
+_TICKS_PER_S: Final = 1000
+_METHOD: Final = "POST"  # of whatever classifies
+_REMEMBERED: Final = 256  # addresses
+
+Client = tuple[str, int] | None  # address and port
 
 
 class Door:
@@ -32,6 +38,7 @@ class Door:
         self._service = service
         self._admission = admission
         self._names = names
+        self._latest: _Latest | None = None
 
     def refusal(self, scope: Scope) -> bytes | None:
         """The answer without its status line, 503; None to whoever may come in, or needs another answer.
@@ -39,18 +46,14 @@ class Door:
         A refusal has been counted and logged. Who comes in is counted until its task, which has to be made
         at once, has taken its first step.
         """
-        asking = _Asking.of(scope) if self._may_refuse else None
-        answer = self._refusal(asking, asking.scope) if asking else None
+        answer = self._refusal(_asking(scope), scope["client"]) if self._may_refuse else None
         if answer is None:
             self._let_in()
         return answer
 
-    def refusal_of(self, head: Head, client: tuple[str, int] | None) -> bytes | None:
-        """The same for a plain request from `client`, with what is known since the last one that began so."""
-        answer = None
-        if self._may_refuse:
-            asking = _known(head)
-            answer = self._refusal(asking, {**asking.scope, "client": client, "state": {}})
+    def refusal_of(self, head: Head, client: Client) -> bytes | None:
+        """The same for a plain request from `client`."""
+        answer = self._refusal(_asking_plainly(head), client) if self._may_refuse else None
         if answer is None:
             self._let_in()
         return answer
@@ -65,85 +68,103 @@ class Door:
         # Tasks begin in the order in which they are made, and this comes behind that.
         asyncio.get_running_loop().call_soon(gate.has_come)
 
-    def _refusal(self, asking: "_Asking", scope: Scope) -> bytes | None:
+    def _refusal(self, asking: "_Asking", client: Client) -> bytes | None:
         if not asking.way_in:
             return None
+        tick = int(_TICKS_PER_S * monotonic())
+        latest = self._latest
+        if latest and (latest.tick, latest.path) == (tick, asking.path) and not asking.has_deadline:
+            return self._refuse(latest.too_much, asking, client)
+        too_much = self._too_much(asking)
+        if too_much is None:
+            return None
+        self._latest = _Latest(tick, asking.path, too_much)
+        return self._refuse(too_much, asking, client)
+
+    def _too_much(self, asking: "_Asking") -> OverloadedError | None:
         state, ahead = self._service.state, self._admission.gate.coming
         try:
             if asking.has_deadline:
-                self._admission.check(Request({**scope, "app": self._service}), ahead)
-            else:
-                self._admission.check_room(state.serving, state.decoder, asking.reference, ahead)
-        except OverloadedError as error:
-            return self._refuse(error, asking, scope)
+                self._admission.check_deadline({"headers": asking.headers})
+            return self._admission.excess(state.serving, state.decoder, asking.reference, ahead)
         except ServiceError:
-            pass
-        return None
+            return None
 
-    def _refuse(self, error: OverloadedError, asking: "_Asking", scope: Scope) -> bytes:
+    def _refuse(self, error: OverloadedError, asking: "_Asking", client: Client) -> bytes:
         seen, name = Observed(), self._names.of(asking.name)
         seen.status, seen.code = HTTPStatus.SERVICE_UNAVAILABLE, error.code
-        seen.count(self._service.state.metrics, asking.way_in, scope["method"], classifies=True)
-        seen.log_request(scope, name)
-        return _named(error, scope["path"], name)
+        seen.count(self._service.state.metrics, asking.way_in, _METHOD, classifies=True)
+        seen.log(_METHOD, asking.shown, client[0] if client else "", name, quiet=False)
+        wanted = (str(error), ceil(error.retry_after_s), error.limit, error.received, asking.path)
+        head, between = _rendered(*wanted, len(name))
+        named = name.encode()
+        return b"%b%b\r\n\r\n%b" % (head, named, named.join(between))
+
+
+class _Latest(NamedTuple):
+    """What there was too much of for a request to `path`, and is for all others within the same tick."""
+
+    tick: int
+    path: str
+    too_much: OverloadedError
 
 
 class _Asking(NamedTuple):
-    """What decides about a request and does not change; `way_in` is empty if it is not refused here.
+    """What decides about a request; `way_in` is empty if it is not refused here.
 
-    That is what classifies nothing, and what has more of a body than is soon read over.
+    That is what classifies nothing, and what has more of a body than is soon read over. `shown` is the path
+    as it came, and `name` what the caller calls the request.
     """
 
-    scope: Scope
+    path: str
+    shown: str
+    headers: Sequence[tuple[bytes, bytes]]
     way_in: str
     reference: ways_in.Reference | None
     has_deadline: bool
     name: str
 
-    @classmethod
-    def of(cls, scope: Scope) -> "_Asking":
-        scope = ways_in.folded(scope)
-        return cls(
-            scope=scope,
-            way_in=(ways_in.template(scope) or "") if is_soon_read(scope) else "",
-            reference=ways_in.reference(scope),
-            has_deadline=header(scope, DEADLINE) is not None,
-            name=request_id.given(scope),
-        )
 
-
-@lru_cache(_REMEMBERED)
-def _known(head: Head) -> _Asking:
-    return _Asking.of(
-        {
-            "type": "http",
-            "method": "POST",
-            "path": head.path,
-            "raw_path": head.raw_path,
-            "query_string": b"",
-            "headers": head.headers,
-        }
+def _asking(scope: Scope) -> _Asking:
+    scope = ways_in.folded(scope)
+    return _Asking(
+        path=scope["path"],
+        shown=shown_path(scope),
+        headers=scope["headers"],
+        way_in=(ways_in.template(scope) or "") if is_soon_read(scope) else "",
+        reference=ways_in.reference(scope),
+        has_deadline=header(scope, DEADLINE) is not None,
+        name=request_id.given(scope),
     )
 
 
-def _named(error: OverloadedError, path: str, name: str) -> bytes:
-    wanted = (str(error), ceil(error.retry_after_s), error.limit, error.received, path)
-    if len(name) == len(_NAME):
-        head, body = _remembered(*wanted, _NAME)
-        body = body.replace(_NAME.encode(), name.encode())
-    else:
-        head, body = _rendered(*wanted, name)
-    return b"%b%b: %b\r\n\r\n%b" % (head, request_id.NAME, name.encode(), body)
+def _asking_plainly(head: Head) -> _Asking:
+    path, way_in, reference = _way_in(head.path)
+    return _Asking(
+        path=path,
+        shown=head.path,
+        headers=head.headers,
+        way_in=way_in if head.body_bytes <= SOON_READ_BYTES else "",
+        reference=reference,
+        has_deadline=DEADLINE in head.names,
+        name=request_id.given({"headers": head.headers}) if request_id.NAME in head.names else "",
+    )
 
 
+@lru_cache(_REMEMBERED)
+def _way_in(path: str) -> tuple[str, str, ways_in.Reference | None]:
+    scope = ways_in.folded({"method": _METHOD, "path": path})
+    return scope["path"], ways_in.template(scope) or "", ways_in.reference(scope)
+
+
+@lru_cache(1024)  # what differs from one refusal to the next is the name
 def _rendered(
-    message: str, retry_after_s: int, limit: float | None, received: float | None, path: str, name: str
-) -> tuple[bytes, bytes]:
-    """Headers, but for the name of the request, and body of the answer that `problems` gives."""
+    message: str, retry_after_s: int, limit: float | None, received: float | None, path: str, digits: int
+) -> tuple[bytes, list[bytes]]:
+    """The answer of `problems`: headers up to the name, of so many `digits`, and the body without it."""
     error = OverloadedError(message, retry_after_s=retry_after_s, limit=limit, received=received)
+    name = _DIGIT * digits
     request = Request({"type": "http", "path": path, "headers": [], "state": {"request_id": name}})
     answer = problems.response(error, request)
-    return b"".join(b"%b: %b\r\n" % header for header in answer.raw_headers), bytes(answer.body)
-
-
-_remembered = lru_cache(1024)(_rendered)  # what differs from one refusal to the next is the name
+    head = b"".join(b"%b: %b\r\n" % header for header in answer.raw_headers)
+    return head + request_id.NAME + b": ", bytes(answer.body).split(name.encode())

@@ -65,15 +65,15 @@ class Front:
         scope, receive, send = exchange.scope, exchange.receive, exchange.send
         gate = self._admission.gate
         with gate.receiving() as exchange.arrived:
-            request = Request(scope)
             try:
                 if way_in:
-                    self._admission.check(request)
+                    state = self._service.state
+                    self._admission.check(scope, state.serving, state.decoder)
                 self._limits.check_announced(scope)
                 exchange.receive_whole()
             except ServiceError as error:
                 exchange.closes = not is_soon_read(scope)
-                await problems.response(error, request)(scope, receive, send)
+                await problems.response(error, Request(scope))(scope, receive, send)
                 return
             if way_in:
                 with gate.counted():

@@ -8,7 +8,7 @@ from starlette.types import Scope
 from app.api.headers import header
 from app.errors import BodyTooLargeError
 
-_READ_OVER_BYTES: Final = 64 * 1024  # what a socket's buffer takes anyway
+SOON_READ_BYTES: Final = 64 * 1024  # what a socket's buffer takes anyway
 _LONGEST_NUMBER: Final = 18
 _UNBOUNDED: Final = (b"transfer-encoding", b"expect")
 
@@ -52,7 +52,7 @@ def is_soon_read(scope: Scope) -> bool:
             return False
         if name == b"content-length":
             length = value
-    return length.isdigit() and len(length) <= _LONGEST_NUMBER and int(length) <= _READ_OVER_BYTES
+    return length.isdigit() and len(length) <= _LONGEST_NUMBER and int(length) <= SOON_READ_BYTES
 
 
 def too_large(max_bytes: int, what: str, received: int) -> BodyTooLargeError:

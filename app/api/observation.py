@@ -60,5 +60,9 @@ class Observed:
 
         That may hold secrets.
         """
-        path = scope.get("raw_path", b"").decode("ascii", "backslashreplace")
-        self.log(scope["method"], path, (scope.get("client") or ("",))[0], name, quiet=quiet)
+        self.log(scope["method"], shown_path(scope), (scope.get("client") or ("",))[0], name, quiet=quiet)
+
+
+def shown_path(scope: Scope) -> str:
+    path: str = scope.get("raw_path", b"").decode("ascii", "backslashreplace")
+    return path

@@ -20,28 +20,31 @@ _SPECIAL: Final = frozenset(
 )
 _MOST_DIGITS: Final = 6
 _END: Final = b"\r\n\r\n"
-_REMEMBERED: Final = 256  # of a few hundred bytes each as a rule, of 4 KiB at most
+_REMEMBERED: Final = 1024  # lines, of a hundred bytes as a rule, of 4 KiB at most
+_Header = tuple[bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Head:
-    """What stands before a body of `body_bytes`; the names of headers are in lower case.
-
-    Requests that begin alike share one, for as long as it is remembered.
-    """
+    """What stands before a body of `body_bytes`; the names of headers are in lower case."""
 
     path: str
     raw_path: bytes
-    headers: tuple[tuple[bytes, bytes], ...]
+    headers: tuple[_Header, ...]
+    names: tuple[bytes, ...]
     body_bytes: int
     size_bytes: int
 
 
 class PlainRequest(NamedTuple):
-    """A POST that asks for nothing special."""
+    """A POST that asks for nothing special, all of which is in `data`."""
 
     head: Head
-    body: bytes
+    data: bytes
+
+    @property
+    def body(self) -> bytes:
+        return self.data[self.head.size_bytes :]
 
 
 def read(data: bytes) -> PlainRequest | None:
@@ -50,22 +53,24 @@ def read(data: bytes) -> PlainRequest | None:
     head = _head(data[:end]) if end >= len(_END) else None
     if head is None or head.body_bytes != len(data) - end:
         return None
-    return PlainRequest(head, data[end:])
+    return PlainRequest(head, data)
 
 
-@lru_cache(_REMEMBERED)  # most clients send the same again and again
 def _head(data: bytes) -> Head | None:
     head = _HEAD.fullmatch(data)
     if head is None:
         return None
-    headers = []
-    for line in head[2].split(b"\r\n")[:-1]:
-        name, _, value = line.partition(b": ")
-        headers.append((name.lower(), value.rstrip()))
-    names = [name for name, _ in headers]
+    headers = tuple(map(_header, head[2].split(b"\r\n")[:-1]))
+    names = tuple([name for name, _ in headers])
     if names.count(b"host") != 1 or names.count(b"content-length") != 1 or not _SPECIAL.isdisjoint(names):
         return None
     length = headers[names.index(b"content-length")][1]
     if not length.isdigit() or len(length) > _MOST_DIGITS:
         return None
-    return Head(head[1].decode(), head[1], tuple(headers), int(length), len(data))
+    return Head(head[1].decode(), head[1], headers, names, int(length), len(data))
+
+
+@lru_cache(_REMEMBERED)  # most lines are the same in each request of a client
+def _header(line: bytes) -> _Header:
+    name, _, value = line.partition(b": ")
+    return name.lower(), value.rstrip()

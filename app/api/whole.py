@@ -38,11 +38,6 @@ class WholeResponse(Response):
         )
 
 
-def offer(scope: Scope, take: Take) -> None:
-    """Done by our server; others do not know this extension."""
-    scope["extensions"] = {**scope.get("extensions", {}), EXTENSION: take}
-
-
 def taker(scope: Scope) -> Take | None:
     """What takes such an answer, None where the server does not."""
     extensions: dict[str, Any] = scope.get("extensions") or {}
