@@ -8,12 +8,12 @@ import resource
 import shutil
 import subprocess
 import sys
-import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from latency import Latency
-from load import HOST, Body, Load
+from load import HOST, Body, Load, packed
 
 SCRIPT: Final = Path(__file__).with_name("wrk.lua")
 TIMEOUT_S: Final = 60
@@ -28,17 +28,15 @@ def find_wrk() -> str:
     return found
 
 
-def run(port: int, path: str, body: Body, *, clients: int, seconds: float) -> Load:
-    """Asks for so many whole seconds, at least one."""
-    with tempfile.NamedTemporaryFile() as file:
-        file.write(body.data)
-        file.flush()
+def run(port: int, path: str, bodies: Sequence[Body], *, clients: int, seconds: float) -> Load:
+    """Asks for so many whole seconds, at least one; each request has the next of the bodies."""
+    with packed(bodies) as file:
         before = _children_cpu_s()
         asked = subprocess.run(  # noqa: S603  # our own options
             [
                 *(find_wrk(), "--threads", "1", "--connections", str(clients)),
                 *("--duration", f"{max(1, round(seconds))}s", "--timeout", f"{TIMEOUT_S}s"),
-                *("--script", str(SCRIPT), f"http://{HOST}:{port}{path}", "--", file.name, body.content_type),
+                *("--script", str(SCRIPT), f"http://{HOST}:{port}{path}", "--", str(file)),
             ],
             check=True,
             capture_output=True,

@@ -6,8 +6,8 @@
 All serve the same published version on the same cores. Every peer has an environment of its own, which the
 first run makes. A server is started, checked against the engine's own probabilities, warmed up, measured and
 ended before the next one starts; the engine alone runs before and after each turn, so that a machine that has
-become slower shows. Results go to benchmarks/results/ as JSON, as a page in Markdown and as a plot, and the
-bars are printed.
+become slower shows, and in turn with this service, for its share of what the engine could do. Results go to
+benchmarks/results/ as JSON, as a page in Markdown and as a plot, and the bars are printed.
 """
 
 import argparse

@@ -1,11 +1,15 @@
 """What is asked of a server, and what came of asking it for a while."""
 
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from zlib import crc32
 
 from latency import Latency
 
 HOST = "127.0.0.1"
-BOUNDARY = "benchmark-7f3a51c2"
 
 
 @dataclass(frozen=True)
@@ -43,14 +47,46 @@ class Load:
 
 
 def multipart(data: bytes, field: str, content_type: str) -> Body:
-    """As a browser or `curl -F` sends a file."""
+    """As a browser or `curl -F` sends a file: they make up a boundary for each form, so each has another."""
+    boundary = f"benchmark-{crc32(data):08x}"
     head = (
-        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{field}"; filename="picture"\r\n'
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"; filename="picture"\r\n'
         f"Content-Type: {content_type}\r\n\r\n"
     ).encode()
-    end = f"\r\n--{BOUNDARY}--\r\n".encode()
-    return Body("multipart", f"multipart/form-data; boundary={BOUNDARY}", head + data + end)
+    end = f"\r\n--{boundary}--\r\n".encode()
+    return Body("multipart", f"multipart/form-data; boundary={boundary}", head + data + end)
 
 
 def raw(data: bytes) -> Body:
     return Body("raw", "application/octet-stream", data)
+
+
+@contextmanager
+def packed(bodies: Sequence[Body]) -> Iterator[Path]:
+    """A file with all of them, for the generators of load, which are programs of their own.
+
+    Of each it has a line with the length and the content type, and then the data.
+    """
+    with tempfile.NamedTemporaryFile() as file:
+        for body in bodies:
+            file.write(f"{len(body.data)} {body.content_type}\n".encode())
+            file.write(body.data)
+        file.flush()
+        yield Path(file.name)
+
+
+def unpacked(path: Path) -> list[Body]:
+    """What `packed` wrote; `wrk.lua` reads the same.
+
+    Raises:
+        ValueError: it is something else, or not whole.
+    """
+    bodies = []
+    with path.open("rb") as file:
+        while line := file.readline():
+            length, content_type = line.decode().rstrip("\n").split(" ", 1)
+            data = file.read(int(length))
+            if len(data) != int(length):
+                raise ValueError(f"{path} ends within a body.")
+            bodies.append(Body("packed", content_type, data))
+    return bodies

@@ -3,8 +3,7 @@
 import json
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +11,7 @@ from typing import Any, Final
 import closed_loop
 import processes
 from latency import Latency
-from load import Body, Load
+from load import Body, Load, packed
 from pictures import PICTURES, Picture
 from server import Server
 
@@ -38,9 +37,33 @@ class Cell:
     even: bool = False
 
 
+@dataclass(frozen=True)
+class Round:
+    """One measurement of this service, and what the engine alone did just before it and just after it."""
+
+    before_per_s: float
+    cell: Cell
+    after_per_s: float
+
+    @property
+    def raw_per_s(self) -> float:
+        return (self.before_per_s + self.after_per_s) / 2
+
+    def generator(self, cores: int) -> float:
+        """The share of the cores that the generator took, which the engine alone had to itself."""
+        return self.cell.load.generator_cpu_s / (cores * self.cell.load.seconds)
+
+    def share(self, cores: int) -> float:
+        """Of what the engine alone would do on what the generator left."""
+        return self.cell.load.per_s / (self.raw_per_s * (1 - self.generator(cores)))
+
+
 @dataclass
 class Turn:
-    """A server's turn: `reason` says why it has no cells, `raw_per_s` what the engine alone did around it."""
+    """A server's turn: `reason` says why it has no cells, `raw_per_s` what the engine alone did around it.
+
+    `rounds` were measured in turn with the engine alone; peers have none.
+    """
 
     name: str
     title: str
@@ -50,6 +73,7 @@ class Turn:
     ready_s: float = 0.0
     resident_mib: float = 0.0
     cells: list[Cell] = field(default_factory=list)
+    rounds: list[Round] = field(default_factory=list)
     reason: str = ""
 
     def cell(self, picture: str, clients: int, body: str = "") -> Cell | None:
@@ -77,21 +101,27 @@ class Turn:
 class Plan:
     """Seconds for each measurement; clients by picture; kinds of bodies ("" for the main one alone).
 
-    `shares` are the rates of the open loop, as shares of what 32 clients got.
+    `shares` are the rates of the open loop, as shares of what 32 clients got; `rounds` are those of this
+    service in turn with the engine alone.
     """
 
     seconds: float
     clients: dict[str, tuple[int, ...]]
     every_body: bool
     shares: tuple[float, ...]
+    rounds: int
 
 
 EVERY_CLIENTS: Final = (1, 8, 32, 128)
 FULL: Final = Plan(
-    10.0, {picture.name: EVERY_CLIENTS for picture in PICTURES}, every_body=True, shares=(0.5, 0.7, 0.9)
+    10.0,
+    {picture.name: EVERY_CLIENTS for picture in PICTURES},
+    every_body=True,
+    shares=(0.5, 0.7, 0.9),
+    rounds=7,
 )
 QUICK: Final = Plan(
-    3.0, {"png32": (1, 32), "jpeg500": (32,), "jpeg12mp": (8,)}, every_body=False, shares=(0.7,)
+    3.0, {"png32": (1, 32), "jpeg500": (32,), "jpeg12mp": (8,)}, every_body=False, shares=(0.7,), rounds=3
 )
 
 
@@ -105,10 +135,10 @@ def closed(server: Server, plan: Plan) -> Iterator[Cell]:
 
 
 def closed_cell(server: Server, picture: Picture, kind: str, clients: int, seconds: float) -> Cell:
-    body = server.body(kind, picture)
+    bodies = server.bodies(kind, picture)
     server.ask(kind, PICTURES[0])  # what the load before left behind is answered first
     with _Cost(server) as cost:
-        load = closed_loop.run(server.port, server.path(kind), body, clients=clients, seconds=seconds)
+        load = closed_loop.run(server.port, server.path(kind), bodies, clients=clients, seconds=seconds)
     return Cell(picture.name, kind, clients, load, cost.ms_per(load.answered))
 
 
@@ -119,19 +149,30 @@ def warm_up(server: Server) -> None:
 def opened(server: Server, plan: Plan, capacity: float) -> Iterator[Cell]:
     """The smallest picture at shares of what the server can do, at random moments and at even distances."""
     kind = server.contender.main_body
-    body = server.body(kind, PICTURES[0])
+    bodies = server.bodies(kind, PICTURES[0])
     for share in plan.shares:
         for even in (False, True):
             rate = share * capacity
             server.ask(kind, PICTURES[0])
             with _Cost(server) as cost:
-                load = open_loop(server.port, server.path(kind), body, rate, 2 * plan.seconds, even=even)
+                load = open_loop(server.port, server.path(kind), bodies, rate, 2 * plan.seconds, even=even)
             yield Cell(PICTURES[0].name, kind, 0, load, cost.ms_per(load.answered), rate, even)
 
 
-def open_loop(port: int, path: str, body: Body, rate: float, seconds: float, *, even: bool) -> Load:
+def in_turn(count: int, probe: Callable[[], float], serve: Callable[[], Cell]) -> Iterator[Round]:
+    """Neighbours take from both what they take: each measurement lies between two probes of the engine."""
+    before = probe()
+    for _ in range(count):
+        cell, after = serve(), probe()
+        yield Round(before, cell, after)
+        before = after
+
+
+def open_loop(
+    port: int, path: str, bodies: Sequence[Body], rate: float, seconds: float, *, even: bool
+) -> Load:
     """One run of `open_loop.py`. The latency is that of the answers with a status below 400."""
-    found = generate(port, path, body, rate, seconds, ["--even"] if even else [])
+    found = generate(port, path, bodies, rate, seconds, ["--even"] if even else [])
     count = {int(status): each["count"] for status, each in found["statuses"].items()}
     good = {status: number for status, number in count.items() if 0 < status < 400}
     first = next((found["statuses"][str(status)]["latency"] for status in good), None)
@@ -145,15 +186,13 @@ def open_loop(port: int, path: str, body: Body, rate: float, seconds: float, *, 
 
 
 def generate(
-    port: int, path: str, body: Body, rate: float, seconds: float, options: Sequence[str] = ()
+    port: int, path: str, bodies: Sequence[Body], rate: float, seconds: float, options: Sequence[str] = ()
 ) -> dict[str, Any]:
     """What the generator of `open_loop.py` reports."""
-    with tempfile.NamedTemporaryFile() as file:
-        file.write(body.data)
-        file.flush()
+    with packed(bodies) as file:
         numbers = {"--port": port, "--rate": rate, "--seconds": seconds, "--grace": GRACE_S}
         given = [str(part) for pair in numbers.items() for part in pair]
-        texts = ["--path", path, "--body", file.name, "--content-type", body.content_type, *options]
+        texts = ["--path", path, "--pack", str(file), *options]
         done = subprocess.run(  # noqa: S603  # our own interpreter and options
             [sys.executable, str(OPEN_LOOP), *given, *texts], check=True, stdout=subprocess.PIPE, text=True
         )

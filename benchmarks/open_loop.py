@@ -2,6 +2,9 @@
 
     python benchmarks/open_loop.py --port 8000 --path /predict --body examples/cat.jpg --rate 100
 
+`--body` is one file, which is sent again and again; `--pack`, for the other benchmarks, holds several bodies,
+which are sent in turn.
+
 The latency of an answer counts from the moment at which its request should have been sent, so a server that
 stalls, and a generator that falls behind, are both charged for everybody who would have waited. Each request
 takes a free connection or opens one, up to a bound; beyond it, requests wait, which counts too. It runs in a
@@ -18,12 +21,13 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from itertools import cycle
 from pathlib import Path
 from typing import Final
 
 import uvloop
 from latency import Latency
-from load import HOST, Body
+from load import HOST, Body, unpacked
 
 NO_ANSWER: Final = 0  # in place of a status
 _HEAD_END: Final = b"\r\n\r\n"
@@ -99,13 +103,13 @@ def _is_complete(head: bytearray, rest: bytearray) -> bool:
 
 
 class Generator:
-    """Sends the same request at each moment of a schedule; `seconds` holds what answers took, by status."""
+    """Sends the next of the requests at each moment; `seconds` holds what answers took, by status."""
 
-    def __init__(self, port: int, request: bytes, max_connections: int) -> None:
+    def __init__(self, port: int, requests: Sequence[bytes], max_connections: int) -> None:
         self.seconds: dict[int, list[float]] = defaultdict(list)
         self.most_late_s = 0.0
         self._port = port
-        self._request = request
+        self._requests = cycle(requests)
         self._max_connections = max_connections
         self._free: list[Connection] = []
         self._due: deque[float] = deque()
@@ -180,7 +184,7 @@ class Generator:
                 connection.close()
             self._send_due()
 
-        connection.send(self._request, answered)
+        connection.send(next(self._requests), answered)
 
 
 def report(seconds: dict[int, list[float]], spent_s: float, most_late_s: float, cpu_s: float) -> str:
@@ -200,8 +204,12 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--port", type=int, required=True, metavar="N", help=f"on {HOST}")
     command.add_argument("--path", default="/predict", help="route that takes pictures")
-    command.add_argument("--body", type=Path, required=True, metavar="FILE", help="what is sent")
-    command.add_argument("--content-type", default="application/octet-stream", help="what that is")
+    sent = command.add_mutually_exclusive_group(required=True)
+    sent.add_argument("--body", type=Path, metavar="FILE", help="what is sent")
+    sent.add_argument("--pack", type=Path, metavar="FILE", help="several bodies, as load.py packs them")
+    command.add_argument(
+        "--content-type", default="application/octet-stream", help="of --body (default: %(default)s)"
+    )
     command.add_argument("--rate", type=float, required=True, metavar="N", help="requests per second")
     command.add_argument("--seconds", type=float, default=10.0, metavar="N", help="how long (default: 10)")
     command.add_argument("--even", action="store_true", help="at equal distances, not at random")
@@ -213,10 +221,15 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
+def chosen(options: argparse.Namespace) -> list[Body]:
+    if options.pack:
+        return unpacked(options.pack)
+    return [Body("file", options.content_type, options.body.read_bytes())]
+
+
 async def generate(options: argparse.Namespace) -> str:
-    body = Body("file", options.content_type, options.body.read_bytes())
-    request = body.head(options.port, options.path) + body.data
-    generator = Generator(options.port, request, options.connections)
+    requests = [body.head(options.port, options.path) + body.data for body in chosen(options)]
+    generator = Generator(options.port, requests, options.connections)
     moments = list(schedule(options.rate, options.seconds, even=options.even, seed=options.seed))
     began, before_s = time.perf_counter(), time.process_time()
     await generator.run(moments, options.grace)

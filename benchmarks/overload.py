@@ -80,10 +80,10 @@ class Flood:
 
 
 def flood(server: Server, factor: float, peak: float, seconds: float, cores: int) -> Flood:
-    body = server.body("raw", PICTURES[0])
+    bodies = server.bodies("raw", PICTURES[0])
     prober = Prober(server.port)
     prober.start()
-    found = measurement.generate(server.port, server.path("raw"), body, factor * peak, seconds)
+    found = measurement.generate(server.port, server.path("raw"), bodies, factor * peak, seconds)
     probes = prober.stop()
     resident = processes.resident_bytes(server.own) / 2**20
     time.sleep(RECOVERY_S)

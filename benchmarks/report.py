@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import bars
 from contenders import OURS
-from measurement import Cell, Turn
+from measurement import Cell, Round, Turn
 from pictures import PICTURES
 
 NOISE: Final = 1.05  # a difference below this is none
@@ -24,6 +24,7 @@ def page(document: dict[str, Any], run: bars.Run, judged: Sequence[bars.Bar], pl
         f"![Servers compared]({plot})",
         "## Bars",
         bars.table(judged),
+        *_in_turn(run),
         "## Where this service loses",
         losses(run),
         "## Start and memory",
@@ -47,6 +48,28 @@ def _circumstances(document: dict[str, Any]) -> str:
         f"({document['engine']}) did {min(probes):.0f} to {max(probes):.0f} images/s. Times are in "
         "ms; memory that processes share counts once; processor time is that of all processes of a server."
     )
+
+
+def _in_turn(run: bars.Run) -> Iterator[str]:
+    """What the share of the engine alone is judged from."""
+    ours = run.turn(OURS)
+    if ours and ours.rounds:
+        yield "## This service and the engine alone, in turn"
+        yield rounds_table(ours.rounds, run.cores)
+
+
+def rounds_table(rounds: Sequence[Round], cores: int) -> str:
+    """In images per second, and shares."""
+    rows = [
+        [
+            *(str(number), f"{each.before_per_s:.0f}", f"{each.cell.load.per_s:.0f}"),
+            *(f"{each.after_per_s:.0f}", f"{each.generator(cores):.1%}"),
+            f"{each.share(cores):.1%}" if each.raw_per_s else "-",
+        ]
+        for number, each in enumerate(rounds, start=1)
+    ]
+    heads = ("engine alone before", "this service", "engine alone after", "generator, of the cores", "share")
+    return markdown(["round", *heads], rows)
 
 
 def closed_table(cells: Sequence[tuple[Turn, Cell]]) -> str:

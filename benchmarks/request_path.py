@@ -14,7 +14,7 @@ import multiprocessing
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing.process import BaseProcess
@@ -43,7 +43,6 @@ BATCH: Final = 8
 MOST: Final = 64  # pictures at once that `NoEngine` has answers for
 READY_WITHIN_S: Final = 120.0
 PICTURE: Final = PICTURES[0]
-BODIES: Final = (raw(encoded(PICTURE)), multipart(encoded(PICTURE), "file", PICTURE.content_type))
 
 
 class NoEngine:
@@ -65,6 +64,15 @@ class NoEngine:
 
     def close(self) -> None:
         pass
+
+
+def bodies() -> dict[str, list[Body]]:
+    """What is sent, by kind. Not a constant: the service is started by importing this file once more."""
+    pictures = [encoded(PICTURE, number) for number in range(PICTURE.different)]
+    return {
+        "raw": [raw(data) for data in pictures],
+        "multipart": [multipart(data, "file", PICTURE.content_type) for data in pictures],
+    }
 
 
 def publish_nothing(root: Path) -> Path:
@@ -107,10 +115,12 @@ def running(version: Path, choose: engines.Loader | None) -> Iterator[tuple[int,
             process.join()
 
 
-def cpu_us(port: int, process: int, body: Body, clients: int, seconds: float) -> tuple[float, float]:
+def cpu_us(
+    port: int, process: int, sent: Sequence[Body], clients: int, seconds: float
+) -> tuple[float, float]:
     """Microseconds of processor time for a request, and requests per second."""
     before = processes.cpu_s({process})
-    load = closed_loop.run(port, "/predict", body, clients=clients, seconds=seconds)
+    load = closed_loop.run(port, "/predict", sent, clients=clients, seconds=seconds)
     if load.failed:
         raise SystemExit(f"{load.failed} of {load.failed + load.answered} requests failed.")
     return 1e6 * (processes.cpu_s({process}) - before) / load.answered, load.per_s
@@ -143,17 +153,18 @@ def main() -> None:
     options = parser().parse_args()
     found = machine.described()
     print(f"{found['processor']}, {found['cores']} cores, load {found['load_average']}, {PICTURE.title}\n")
+    kinds = bodies()
     print("| body | clients | processor time per request | requests per second |")
     print("|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         version = options.model or publish_nothing(Path(folder))
         with running(version.resolve(), None if options.model else NoEngine) as (port, process):
             measure = partial(cpu_us, port, process, seconds=options.seconds)
-            measure(BODIES[0], CLIENTS[0])
-            for body in BODIES:
+            measure(kinds["raw"], CLIENTS[0])
+            for kind, sent in kinds.items():
                 for clients in CLIENTS:
-                    spent_us, per_s = measure(body, clients)
-                    print(f"| {body.kind} | {clients} | {spent_us:.0f} us | {per_s:.0f} |", flush=True)
+                    spent_us, per_s = measure(sent, clients)
+                    print(f"| {kind} | {clients} | {spent_us:.0f} us | {per_s:.0f} |", flush=True)
     if options.model:
         print(f"\nThe engine alone: {engine_us(options.model, options.seconds):.0f} us per picture")
 

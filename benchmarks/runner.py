@@ -12,7 +12,7 @@ import numpy as np
 import processes
 from contenders import INT8, OURS, Contender
 from environments import InstallationError, prepare
-from measurement import Cell, Plan, Turn
+from measurement import CAPACITY_CLIENTS, Cell, Plan, Turn
 from numpy.typing import NDArray
 from pictures import PICTURES, encoded
 from PIL import Image
@@ -75,6 +75,21 @@ class Runner:
                 turn.cells.append(cell)
                 say(f"{turn.name:<20} {line(cell)}")
         turn.resident_mib = processes.resident_bytes(server.own) / 2**20
+        if turn.name == OURS:
+            self._measure_in_turn(server, turn)
+
+    def _measure_in_turn(self, server: Server, turn: Turn) -> None:
+        """This service and the engine alone."""
+        kind, seconds = server.contender.main_body, self.plan.seconds
+
+        def probe() -> float:
+            server.ask(kind, PICTURES[0])  # when this is answered, nothing of the load before is left
+            return self.raw.probe()
+
+        serve = partial(measurement.closed_cell, server, PICTURES[0], kind, CAPACITY_CLIENTS, seconds)
+        for each in measurement.in_turn(self.plan.rounds, probe, serve):
+            turn.rounds.append(each)
+            say(f"{turn.name:<20} {line(each.cell)}  engine alone {each.raw_per_s:.1f}/s")
 
     def _check(self, server: Server) -> None:
         """A server that answers something else does another job.

@@ -46,9 +46,13 @@ class Server:
     def path(self, kind: str) -> str:
         return self.contender.routes[kind].path
 
-    def body(self, kind: str, picture: Picture) -> Body:
+    def bodies(self, kind: str, picture: Picture) -> list[Body]:
+        """Every different picture in a body of this kind."""
+        return [self.body(kind, picture, number) for number in range(picture.different)]
+
+    def body(self, kind: str, picture: Picture, number: int = 0) -> Body:
         """The picture in a body of this kind, as this server wants it."""
-        data = encoded(picture)
+        data = encoded(picture, number)
         if kind == "multipart":
             return multipart(data, self.contender.routes[kind].field, picture.content_type)
         return raw(data) if kind == "raw" else _inference_request(data)

@@ -1,10 +1,26 @@
--- Sends one body again and again. Arguments after `--`: file with the body, its content type.
+-- Sends the bodies of a file in turn. Argument after `--`: the file, which `load.packed` wrote.
+local requests, turn = {}, 0
+
+local function in_turn()
+  turn = turn % #requests + 1
+  return requests[turn]
+end
+
+-- wrk has set the header Host by now, and `wrk.format` adds Content-Length.
 function init(arguments)
   local file = assert(io.open(arguments[1], "rb"))
   wrk.method = "POST"
-  wrk.headers["Content-Type"] = arguments[2]
-  wrk.body = file:read("*a")
+  for line in function() return file:read("*l") end do
+    local length, content_type = line:match("^(%d+) (.+)$")
+    wrk.headers["Content-Type"] = content_type
+    wrk.body = assert(file:read(tonumber(length)))
+    requests[#requests + 1] = wrk.format()
+  end
   file:close()
+  -- Where there is no function `request`, wrk keeps one request and never asks Lua again.
+  if #requests > 1 then
+    request = in_turn
+  end
 end
 
 -- Times are in microseconds.

@@ -1,6 +1,8 @@
 """`make bench` around its measurements: which servers, which turn counts, which environments."""
 
 import hashlib
+import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import compare
@@ -9,7 +11,7 @@ from contenders import CONTENDERS, PEERS
 from environments import MARK, InstallationError, prepare
 from latency import Latency
 from load import Load
-from measurement import Cell, Turn
+from measurement import FULL, QUICK, Cell, Round, Turn, in_turn
 
 
 def turn(name: str, per_s: int) -> Turn:
@@ -20,6 +22,44 @@ def turn(name: str, per_s: int) -> Turn:
 def test_of_several_turns_the_median_one_counts() -> None:
     turns = [turn(name, per_s) for per_s in (30, 10, 20) for name in ("a", "b")]
     assert [(each.name, each.capacity) for each in compare.median_turns(turns)] == [("a", 20), ("b", 20)]
+
+
+def test_each_round_lies_between_two_probes_and_shares_them_with_its_neighbours() -> None:
+    probes: Iterator[float] = iter([100.0, 200.0, 300.0])
+    cells = iter(turn("a", per_s).cells[0] for per_s in (10, 20))
+    order: list[str] = []
+
+    def probe() -> float:
+        order.append("engine")
+        return next(probes)
+
+    def serve() -> Cell:
+        order.append("service")
+        return next(cells)
+
+    first, second = in_turn(2, probe, serve)
+    assert order == ["engine", "service", "engine", "service", "engine"]
+    assert (first.before_per_s, first.cell.load.per_s, first.after_per_s) == (100, 10, 200)
+    assert (second.before_per_s, second.cell.load.per_s, second.after_per_s) == (200, 20, 300)
+
+
+def test_what_the_generator_takes_is_not_asked_of_the_service() -> None:
+    load = Load(10.0, 400, 0, None, generator_cpu_s=4.0)
+    each = Round(90.0, Cell("png32", "multipart", 32, load, 1.0), 110.0)
+    assert each.generator(cores=2) == pytest.approx(0.2)
+    assert each.share(cores=2) == pytest.approx(40 / (100 * 0.8))
+
+
+def test_rounds_are_written_down_with_everything_in_them() -> None:
+    ours = turn("ours", 30)
+    ours.rounds.append(Round(40.0, ours.cells[0], 50.0))
+    (written,) = json.loads(json.dumps(ours.document()))["rounds"]
+    assert (written["before_per_s"], written["after_per_s"]) == (40, 50)
+    assert written["cell"]["load"]["answered"] == 30
+
+
+def test_quick_has_fewer_rounds() -> None:
+    assert (QUICK.rounds, FULL.rounds) == (3, 7)
 
 
 def test_everybody_is_compared_unless_some_are_named() -> None:

@@ -2,11 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from load import Body, packed, raw, unpacked
+from measurement import generate
 from open_loop import NO_ANSWER, Generator, schedule
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -63,7 +66,7 @@ def answering(*answers: bytes, wait_s: float = 0.0) -> Serve:
 
 
 async def generated(port: int, moments: list[float], max_connections: int = 10) -> dict[int, list[float]]:
-    generator = Generator(port, REQUEST, max_connections)
+    generator = Generator(port, [REQUEST], max_connections)
     await generator.run(moments, grace_s=5)
     return {status: sorted(seconds) for status, seconds in generator.seconds.items() if seconds}
 
@@ -98,3 +101,44 @@ async def test_nobody_listening_is_no_answer() -> None:
     assert {status: len(each) for status, each in (await generated(port, [0.0, 0.01])).items()} == {
         NO_ANSWER: 2
     }
+
+
+def recording(received: list[tuple[bytes, bytes]]) -> Serve:
+    """Answers everything and appends the content type and the body of each request."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                fields = dict(line.split(b": ", 1) for line in head.strip().split(b"\r\n")[1:])
+                data = await reader.readexactly(int(fields[b"Content-Length"]))
+                received.append((fields[b"Content-Type"], data))
+                writer.write(OK)
+        writer.close()
+
+    return serve
+
+
+@pytest.mark.anyio
+async def test_the_program_sends_each_of_the_bodies_in_turn_as_it_is() -> None:
+    received: list[tuple[bytes, bytes]] = []
+    bodies = [raw(b"one"), Body("v2", "application/json", b"{}"), raw(b"3 text/plain\nabc")]
+    async with serving(recording(received)) as port:
+        found = await asyncio.to_thread(
+            generate, port, "/", bodies, 33, 0.2, ["--even", "--connections", "1"]
+        )
+    sent = [(body.content_type.encode(), body.data) for body in bodies]
+    assert received == [*sent, *sent]
+    assert found["statuses"]["200"]["count"] == 6
+
+
+def test_a_pack_that_ends_too_early_is_an_error(tmp_path: Path) -> None:
+    bodies = [raw(b"first\n"), raw(b"second")]
+    with packed(bodies) as file:
+        assert [(each.content_type, each.data) for each in unpacked(file)] == [
+            (each.content_type, each.data) for each in bodies
+        ]
+        cut = tmp_path / "pack"
+        cut.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="ends within a body"):
+        unpacked(cut)

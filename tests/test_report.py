@@ -8,7 +8,7 @@ from contenders import INT8, OURS, TENSORFLOW
 from large_jpeg import Comparison
 from latency import Latency
 from load import Load
-from measurement import Cell, Turn
+from measurement import Cell, Round, Turn
 from report import losses, page
 
 DOCUMENT: dict[str, Any] = {
@@ -40,6 +40,15 @@ def test_the_page_has_every_server_its_settings_and_why_one_is_missing(run: Run)
     assert "| Absent | tensorflow | pip install failed: no such version |" in text
     assert "`PEER_BATCH=8`" in text
     assert "540 to 550 images/s" in text
+
+
+def test_the_rounds_that_the_share_was_judged_from_are_shown(run: Run) -> None:
+    assert "in turn\n" not in page(DOCUMENT, run, judge(run), "plot.png")
+    ours = run.turns[0]
+    ours.rounds = [Round(520, ours.cells[0], 600), Round(600, ours.cells[0], 0), Round(0, ours.cells[0], 0)]
+    text = page(DOCUMENT, run, judge(run), "plot.png")
+    assert "| 1 | 520 | 500 | 600 | 5.0% | 94.0% |" in text
+    assert "| 3 | 0 | 500 | 0 | 5.0% | - |" in text
 
 
 def test_where_a_peer_is_better_is_told(run: Run) -> None:
