@@ -137,6 +137,9 @@ def _lost_cell(ours: Turn, theirs: Turn, cell: Cell) -> Iterator[str]:
     where = f"- {theirs.title} ({theirs.engine}), {cell.picture}, {cell.body}, {cell.clients} clients"
     if cell.load.per_s > NOISE * mine.load.per_s:
         yield f"{where}: {cell.load.per_s:.0f} images/s, {mine.load.per_s:.0f} here"
+    if mine.load.failed and cell.load.answered and not cell.load.failed:
+        failed = f"{mine.load.failed} of {mine.load.answered + mine.load.failed}"
+        yield f"{where}: all {cell.load.answered} requests answered, {failed} were not here"
     here, there = mine.load.latency, cell.load.latency
     if here and there and here.p99 > NOISE * there.p99:
         yield f"{where}: p99 {there.p99:.1f} ms, {here.p99:.1f} here"

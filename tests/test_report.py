@@ -1,5 +1,6 @@
 """The page that a run becomes: nothing that was measured, lost or left out is missing."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -58,3 +59,11 @@ def test_where_a_peer_is_better_is_told(run: Run) -> None:
     assert "p99 3.0 ms, 6.0 here" in text
     assert "100 MiB, 300 here" in text
     assert "Slower" not in text
+
+
+def test_where_a_peer_answers_all_and_this_service_does_not_is_told(run: Run) -> None:
+    patient = turn("patient", INT8, 40, 6, 300)
+    patient.cells = [replace(each, load=replace(each.load, failed=0)) for each in patient.cells]
+    text = losses(Run([*run.turns, patient], 2, run.large_jpeg))
+    assert "- Patient (openvino-int8), png32, multipart, 32 clients: all 400 requests answered" in text
+    assert "3 of 5003 were not here" in text
