@@ -150,8 +150,8 @@ class _BoundedProtocol(HttpToolsProtocol):
         """What the parser's callbacks do from the first byte of a request to the last one of its body."""
         self._unset_keepalive_if_required()
         self._expect_nothing()
-        may_refuse = self.door and not self.flow.write_paused  # who does not read its answers waits inside
-        if self.door and may_refuse and (refusal := self.door.refusal_of(request.head, self.client)):
+        door = self._usable_door
+        if door and (refusal := door.refusal_of(request.head, self.client)):
             self._answer_unseen(refusal)
             return
         body = request.body
@@ -238,8 +238,8 @@ class _BoundedProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: "ASGI3Application") -> None:
         """Uvicorn's own step to the application, or a refusal, after which all is as after any answer."""
         scope: Scope = cycle.scope  # type: ignore[assignment]  # uvicorn's type for the same dictionary
-        may_refuse = self.door and cycle.keep_alive and not self.flow.write_paused
-        refusal = self.door.refusal(scope) if self.door and may_refuse else None
+        door = self._usable_door if cycle.keep_alive else None
+        refusal = door.refusal(scope) if door else None
         if refusal is None:
             super()._start_asgi_task(cycle, app)
             return
@@ -260,6 +260,11 @@ class _BoundedProtocol(HttpToolsProtocol):
         self.transport.write(STATUS_LINE[status] + self._lines(headers) + b"\r\n" + body)
         self.on_response_complete()
         return True
+
+    @property
+    def _usable_door(self) -> Door | None:
+        """What may refuse; to whoever does not read its answers none is written here, it waits inside."""
+        return None if self.flow.write_paused else self.door
 
     def _extensions(self) -> dict[str, Any]:
         return {departure.EXTENSION: self._departure, whole.EXTENSION: self._take}

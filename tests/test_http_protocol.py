@@ -23,6 +23,7 @@ from app.settings import Settings
 
 HEADER_TIMEOUT_S = 0.6
 BODY_TIMEOUT_S = 1.0
+KEEP_ALIVE_S = 3
 LATE_S = 5.0  # the machine may be busy
 
 Connect = Callable[[], socket.socket]
@@ -43,7 +44,14 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     listener = socket.create_server(("127.0.0.1", 0))
     app = create_app(settings, lambda *_: FakeEngine())
     server = uvicorn.Server(
-        uvicorn.Config(app, http=bounded(settings), log_config=None, ws="none", lifespan="on")
+        uvicorn.Config(
+            app,
+            http=bounded(settings),
+            log_config=None,
+            ws="none",
+            lifespan="on",
+            timeout_keep_alive=KEEP_ALIVE_S,
+        )
     )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
@@ -209,6 +217,16 @@ def test_a_line_break_now_and_then_wins_no_time_either(connect: Connect) -> None
                 continue
             except OSError:
                 closed = True
+
+
+def test_a_connection_waits_for_its_next_request_from_the_last_answer_on(connect: Connect) -> None:
+    client = connect()
+    for pause_s in (0, KEEP_ALIVE_S * 2 / 3):
+        time.sleep(pause_s)
+        client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert client.recv(65_536).startswith(b"HTTP/1.1 200")
+    with takes(KEEP_ALIVE_S, KEEP_ALIVE_S):
+        assert until_closed(client) == b""
 
 
 def test_a_line_break_behind_an_answer_keeps_no_connection_open(connect: Connect) -> None:
