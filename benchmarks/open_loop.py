@@ -208,7 +208,10 @@ def parser() -> argparse.ArgumentParser:
     sent.add_argument("--body", type=Path, metavar="FILE", help="what is sent")
     sent.add_argument("--pack", type=Path, metavar="FILE", help="several bodies, as load.py packs them")
     command.add_argument(
-        "--content-type", default="application/octet-stream", help="of --body (default: %(default)s)"
+        "--content-type",
+        default="application/octet-stream",
+        metavar="TYPE",
+        help="of --body (default: %(default)s)",
     )
     command.add_argument("--rate", type=float, required=True, metavar="N", help="requests per second")
     command.add_argument("--seconds", type=float, default=10.0, metavar="N", help="how long (default: 10)")
@@ -222,9 +225,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def chosen(options: argparse.Namespace) -> list[Body]:
-    if options.pack:
-        return unpacked(options.pack)
-    return [Body("file", options.content_type, options.body.read_bytes())]
+    """What to send; where it cannot be read, the program ends with a sentence."""
+    try:
+        if options.pack:
+            return unpacked(options.pack)
+        return [Body("file", options.content_type, options.body.read_bytes())]
+    except (OSError, ValueError) as error:
+        sys.exit(f"What is to be sent cannot be read: {error}. --body takes one file, as examples/cat.jpg.")
 
 
 async def generate(options: argparse.Namespace) -> str:

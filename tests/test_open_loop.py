@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from load import Body, packed, raw, unpacked
 from measurement import generate
-from open_loop import NO_ANSWER, Generator, schedule
+from open_loop import NO_ANSWER, Generator, chosen, parser, schedule
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
@@ -142,3 +142,17 @@ def test_a_pack_that_ends_too_early_is_an_error(tmp_path: Path) -> None:
         cut.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(ValueError, match="ends within a body"):
         unpacked(cut)
+
+
+@pytest.mark.parametrize(
+    ("option", "content"), [("--body", None), ("--pack", None), ("--pack", b"no pack\n")]
+)
+def test_what_cannot_be_sent_is_told_in_a_sentence(
+    tmp_path: Path, option: str, content: bytes | None
+) -> None:
+    file = tmp_path / "sent"
+    if content is not None:
+        file.write_bytes(content)
+    options = parser().parse_args(["--port", "1", "--rate", "1", option, str(file)])
+    with pytest.raises(SystemExit, match="What is to be sent cannot be read"):
+        chosen(options)
