@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import Sequence
 from functools import lru_cache
 from http import HTTPStatus
-from math import ceil
 from time import monotonic
 from typing import Final, NamedTuple
 
@@ -24,7 +23,8 @@ from app.api.plain_request import Head
 from app.errors import OverloadedError, ServiceError
 
 _DIGIT: Final = "~"  # in place of those of the name of a request
-_TICKS_PER_S: Final = 1000
+_SHUT_S: Final = 0.001
+_OWN: Final = frozenset({DEADLINE, request_id.NAME})
 _METHOD: Final = "POST"  # of whatever classifies
 _REMEMBERED: Final = 256  # addresses
 
@@ -38,7 +38,7 @@ class Door:
         self._service = service
         self._admission = admission
         self._names = names
-        self._latest: _Latest | None = None
+        self._shut: _Shut | None = None
 
     def refusal(self, scope: Scope) -> bytes | None:
         """The answer without its status line, 503; None to whoever may come in, or needs another answer.
@@ -53,6 +53,9 @@ class Door:
 
     def refusal_of(self, head: Head, client: Client) -> bytes | None:
         """The same for a plain request from `client`."""
+        shut = self._shut
+        if shut and shut.is_for(head):
+            return self._refuse(shut, client, self._names.new())
         answer = self._refusal(_asking_plainly(head), client) if self._may_refuse else None
         if answer is None:
             self._let_in()
@@ -69,17 +72,13 @@ class Door:
         asyncio.get_running_loop().call_soon(gate.has_come)
 
     def _refusal(self, asking: "_Asking", client: Client) -> bytes | None:
-        if not asking.way_in:
-            return None
-        tick = int(_TICKS_PER_S * monotonic())
-        latest = self._latest
-        if latest and (latest.tick, latest.path) == (tick, asking.path) and not asking.has_deadline:
-            return self._refuse(latest.too_much, asking, client)
-        too_much = self._too_much(asking)
+        too_much = self._too_much(asking) if asking.way_in else None
         if too_much is None:
             return None
-        self._latest = _Latest(tick, asking.path, too_much)
-        return self._refuse(too_much, asking, client)
+        name = self._names.of(asking.name)
+        head, between = _rendered(too_much, asking.path, len(name))
+        self._shut = _Shut(monotonic() + _SHUT_S, asking.shown, asking.way_in, too_much.code, head, between)
+        return self._refuse(self._shut, client, name)
 
     def _too_much(self, asking: "_Asking") -> OverloadedError | None:
         state, ahead = self._service.state, self._admission.gate.coming
@@ -90,23 +89,35 @@ class Door:
         except ServiceError:
             return None
 
-    def _refuse(self, error: OverloadedError, asking: "_Asking", client: Client) -> bytes:
-        seen, name = Observed(), self._names.of(asking.name)
-        seen.status, seen.code = HTTPStatus.SERVICE_UNAVAILABLE, error.code
-        seen.count(self._service.state.metrics, asking.way_in, _METHOD, classifies=True)
-        seen.log(_METHOD, asking.shown, client[0] if client else "", name, quiet=False)
-        wanted = (str(error), ceil(error.retry_after_s), error.limit, error.received, asking.path)
-        head, between = _rendered(*wanted, len(name))
+    def _refuse(self, shut: "_Shut", client: Client, name: str) -> bytes:
+        seen = Observed()
+        seen.status, seen.code = HTTPStatus.SERVICE_UNAVAILABLE, shut.code
+        seen.count(self._service.state.metrics, shut.way_in, _METHOD, classifies=True)
+        seen.log(_METHOD, shut.shown, client[0] if client else "", name, quiet=False)
         named = name.encode()
-        return b"%b%b\r\n\r\n%b" % (head, named, named.join(between))
+        return b"%b%b\r\n\r\n%b" % (shut.head, named, named.join(shut.between))
 
 
-class _Latest(NamedTuple):
-    """What there was too much of for a request to `path`, and is for all others within the same tick."""
+class _Shut(NamedTuple):
+    """A refusal without the name of its request, and for how long all that ask alike get the same.
 
-    tick: int
-    path: str
-    too_much: OverloadedError
+    What it says of the load is then as old as `_SHUT_S`, which takes half of what a refusal takes.
+    """
+
+    until: float
+    shown: str
+    way_in: str
+    code: str
+    head: bytes
+    between: list[bytes]
+
+    def is_for(self, head: Head) -> bool:
+        return (
+            head.path == self.shown
+            and monotonic() < self.until
+            and head.body_bytes <= SOON_READ_BYTES
+            and _OWN.isdisjoint(head.names)
+        )
 
 
 class _Asking(NamedTuple):
@@ -157,12 +168,8 @@ def _way_in(path: str) -> tuple[str, str, ways_in.Reference | None]:
     return scope["path"], ways_in.template(scope) or "", ways_in.reference(scope)
 
 
-@lru_cache(1024)  # what differs from one refusal to the next is the name
-def _rendered(
-    message: str, retry_after_s: int, limit: float | None, received: float | None, path: str, digits: int
-) -> tuple[bytes, list[bytes]]:
+def _rendered(error: OverloadedError, path: str, digits: int) -> tuple[bytes, list[bytes]]:
     """The answer of `problems`: headers up to the name, of so many `digits`, and the body without it."""
-    error = OverloadedError(message, retry_after_s=retry_after_s, limit=limit, received=received)
     name = _DIGIT * digits
     request = Request({"type": "http", "path": path, "headers": [], "state": {"request_id": name}})
     answer = problems.response(error, request)

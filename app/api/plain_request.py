@@ -6,7 +6,6 @@ in two ways; all else is left to the parser.
 """
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -24,8 +23,7 @@ _REMEMBERED: Final = 1024  # lines, of a hundred bytes as a rule, of 4 KiB at mo
 _Header = tuple[bytes, bytes]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Head:
+class Head(NamedTuple):
     """What stands before a body of `body_bytes`; the names of headers are in lower case."""
 
     path: str

@@ -25,6 +25,10 @@ class Names:
     def of(self, given: str) -> str:
         return given if _ACCEPTABLE.fullmatch(given) else next(self._made)
 
+    def new(self) -> str:
+        """One for a request that has none."""
+        return next(self._made)
+
 
 def _made() -> Iterator[str]:
     while True:
