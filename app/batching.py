@@ -4,7 +4,9 @@ An idle engine starts at once on whatever there is. While it runs, arrivals coll
 as many of them as fit, oldest first. So no timer delays anybody, and batches grow with load by themselves.
 The engine runs in threads of its own, which go from batch to batch without passing through the event loop.
 Where it takes several at a time, each thread has a batch of its own: while the answers of one are on their
-way out, the others compute.
+way out, the others compute. While so much waits that the next batches are certain to be full, an engine that
+can keep them in line is given one ahead: otherwise each of its cores, done with a batch, would wait until
+Python has a moment for it.
 
 What can wait (explanations, a second version's opinion) goes into a lane of its own, which is looked at only
 when nothing else waits, as `SpareTime` allows: whoever comes next waits for no more than a few of these.
@@ -31,6 +33,7 @@ _Outcome = tuple[Piece, Answer | Exception]
 
 _SMOOTHING = 0.2  # weight of the newest batch in the average time per picture
 _LOOK_EVERY_S = 0.01
+_FULL_AHEAD = 2  # batches that have to wait before one of them goes ahead
 _LATELY_S = 0.25  # after an ordinary picture the next one is expected, and the background goes singly
 
 
@@ -43,7 +46,9 @@ class _Batch:
 
 
 class Batcher:
-    """Feeds one engine from `threads` threads. `predict` and `close` belong to one event loop.
+    """Feeds one engine, which computes `concurrency` batches at a time and keeps `ahead` more in line.
+
+    `predict` and `close` belong to one event loop.
 
     `batch_sizes` are those that the engine runs without loss, ascending; what is less than the first makes a
     batch too. At most `max_queued` pictures wait, and `max_background` in the background. All have the same
@@ -56,12 +61,14 @@ class Batcher:
         *,
         batch_sizes: Sequence[int],
         max_queued: int,
-        threads: int = 1,
+        concurrency: int = 1,
+        ahead: int = 0,
         max_background: int = 1024,
         lately_s: float = _LATELY_S,
     ) -> None:
         self._predict = predict
         self._batch_sizes = batch_sizes
+        self._concurrency = concurrency
         self._ordinary = Lane(max_queued, "the model")
         self._background = Lane(max_background, "the model's spare time")
         self._spare = SpareTime(batch_sizes[-1], lately_s)
@@ -72,7 +79,8 @@ class Batcher:
         self._lock = threading.Lock()
         self._idle: list[threading.Condition] = []
         self._threads = [
-            threading.Thread(target=self._work, name="engine", daemon=True) for _ in range(threads)
+            threading.Thread(target=self._work, name="engine", daemon=True)
+            for _ in range(concurrency + ahead)
         ]
         for thread in self._threads:
             thread.start()
@@ -147,7 +155,8 @@ class Batcher:
                     "The engine of this model version has stopped and answers nothing any more."
                 )
             lane.put(job, self._seconds_per_picture)
-            self._wake()
+            if self._has_free or self._has_turn:
+                self._wake()
 
     def _work(self) -> None:
         give_way()
@@ -166,8 +175,8 @@ class Batcher:
     def _next_batch(self, called: threading.Condition) -> _Batch | None:
         """Waits for work and takes a batch of it; None when closing and nothing waits."""
         with self._lock:
-            while not self._ordinary.jobs:
-                if self._closing:
+            while not self._has_turn:
+                if self._closing and not self._ordinary.jobs:
                     return None
                 now = perf_counter()
                 rest_s = self._rest_s(now)
@@ -183,21 +192,32 @@ class Batcher:
 
     def _rest_s(self, now: float) -> float | None:
         """How long the background has to wait; None for as long as nothing changes."""
-        if not self._background.jobs:
+        if not (self._background.jobs and self._has_free):
             return None
         if self._running and self._background.jobs[0].by != self._predict:
             return None  # another engine would compete with this one
         return self._spare.rest_s(now)
 
+    @property
+    def _has_free(self) -> bool:
+        """Whether the engine would compute one more batch at once."""
+        return len(self._running) < self._concurrency
+
+    @property
+    def _has_turn(self) -> bool:
+        """Whether ordinary pictures are taken now; one batch ahead leaves enough for a full one after it."""
+        least = 1 if self._has_free else _FULL_AHEAD * self._batch_sizes[-1]
+        return self._ordinary.queued >= least
+
     def _share(self) -> int:
         """How many one thread takes: those that have nothing to do get as many, and sizes run whole."""
-        pictures = -(-self._ordinary.queued // (len(self._threads) - len(self._running)))
+        pictures = -(-self._ordinary.queued // max(1, self._concurrency - len(self._running)))
         return max((size for size in self._batch_sizes if size <= pictures), default=self._batch_sizes[0])
 
     def _begin(self, pieces: list[Piece], *, background: bool) -> _Batch:
         self._batches += 1
         self._running[self._batches] = batch = _Batch(self._batches, pieces, background)
-        if self._ordinary.jobs or self._background.jobs:
+        if self._has_turn or (self._has_free and self._background.jobs):
             self._wake()
         return batch
 
@@ -239,7 +259,7 @@ class Batcher:
 
     def _took(self, seconds_per_picture: float) -> None:
         with self._lock:
-            among_all = seconds_per_picture / len(self._threads)
+            among_all = seconds_per_picture / max(self._concurrency, len(self._running))
             self._seconds_per_picture += _SMOOTHING * (among_all - self._seconds_per_picture)
 
     def _forget(self, job: Job) -> None:

@@ -17,7 +17,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageFile, PngImagePlugin
 
 from app import colour, geometry, picture_structure, plain_png
 from app.errors import (
@@ -122,7 +122,7 @@ def _plain(pixels: NDArray[np.uint8], limits: Limits) -> Picture:
     return Picture(pixels, "PNG", width, height, _true(notes))
 
 
-def _picture(image: Image.Image, form: str, data: bytes, size: tuple[int, int], fit: Fit) -> Picture:
+def _picture(image: ImageFile.ImageFile, form: str, data: bytes, size: tuple[int, int], fit: Fit) -> Picture:
     stored = image.size
     profile = image.info.get("icc_profile")
     image.draft(None, (max(size) * _DRAFT_FACTOR,) * 2)

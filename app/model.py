@@ -50,12 +50,13 @@ class Model:
         self.fallback = fallback
         self.accuracy = self.manifest.accuracy(engine.name, engine.precision)
         self._metrics = metrics
-        self._turns = threading.Semaphore(engine.concurrency)
+        self._turns = threading.Semaphore(engine.concurrency + engine.ahead)
         self._batcher = Batcher(
             self._run,
             batch_sizes=sizes_within(engine, max_batch),
             max_queued=max_queued,
-            threads=engine.concurrency,
+            concurrency=engine.concurrency,
+            ahead=engine.ahead,
         )
         self._in_flight = 0
         self._idle = asyncio.Event()

@@ -52,6 +52,7 @@ class NoEngine:
     precision = "float32"
     batch_sizes = (1, 2, 4, 8)
     concurrency = 1
+    ahead = 0
 
     def __init__(self, *_: object) -> None:
         random = np.random.default_rng(0)

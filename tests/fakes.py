@@ -66,6 +66,7 @@ class FakeEngine:
     name = "fake"
     precision = "float32"
     concurrency = 1
+    ahead = 0
 
     def __init__(self, batch_sizes: tuple[int, ...] = (1, 2, 4, 8)) -> None:
         self.batch_sizes = batch_sizes

@@ -269,19 +269,26 @@ async def test_two_hundred_callers_each_get_their_own_answer(own_engine: FakeEng
     threads=st.integers(1, 3),
     fates=st.lists(st.sampled_from(["stays", "leaves", "fails"]), min_size=25, max_size=25),
     held=st.booleans(),
+    ahead=st.integers(0, 2),
 )
 def test_whatever_happens_to_the_others_an_answer_is_ones_own(
-    counts: list[int], max_batch: int, threads: int, fates: list[str], held: bool
+    counts: list[int], max_batch: int, threads: int, fates: list[str], held: bool, ahead: int
 ) -> None:
-    asyncio.run(mixed_callers(counts, max_batch, threads, fates, held=held))
+    engine = FakeEngine()
+    batcher = Batcher(
+        engine.predict,
+        batch_sizes=range(1, max_batch + 1),
+        max_queued=sum(counts),
+        concurrency=threads,
+        ahead=ahead,
+    )
+    asyncio.run(mixed_callers(engine, batcher, counts, fates, held=held))
+    assert max(engine.batches, default=1) <= max_batch
 
 
 async def mixed_callers(
-    counts: list[int], max_batch: int, threads: int, fates: list[str], *, held: bool
+    engine: FakeEngine, batcher: Batcher, counts: list[int], fates: list[str], *, held: bool
 ) -> None:
-    engine = FakeEngine()
-    sizes = range(1, max_batch + 1)
-    batcher = Batcher(engine.predict, batch_sizes=sizes, max_queued=sum(counts), threads=threads)
     requests = [pictures(count, seed) for seed, count in enumerate(counts)]
     doomed = {images[-1].tobytes() for images, fate in zip(requests, fates, strict=False) if fate == "fails"}
     engine.fails_on = lambda image: image.tobytes() in doomed
@@ -300,7 +307,6 @@ async def mixed_callers(
         elif fate == "stays":
             assert isinstance(outcome, Result)
             assert is_answer_to(outcome, images)
-    assert max(engine.batches, default=1) <= max_batch
     assert batcher.queued == 0
     await batcher.close()
 
@@ -310,7 +316,7 @@ async def mixed_callers(
 
 async def test_while_one_batch_runs_the_next_picture_starts_in_another_thread() -> None:
     engine = SteppedEngine()
-    batcher = Batcher(engine.predict, batch_sizes=UP_TO_8, max_queued=20, threads=2)
+    batcher = Batcher(engine.predict, batch_sizes=UP_TO_8, max_queued=20, concurrency=2)
     tasks = await start(batcher.predict(pictures(1, 1)))
     await until(partial(engine.has_taken, 1))
     tasks += await start(batcher.predict(pictures(1, 2)))
@@ -328,13 +334,61 @@ async def test_while_one_batch_runs_the_next_picture_starts_in_another_thread() 
 
 async def test_threads_that_have_nothing_to_do_share_what_waits() -> None:
     engine = SteppedEngine()
-    batcher = Batcher(engine.predict, batch_sizes=UP_TO_8, max_queued=20, threads=2)
+    batcher = Batcher(engine.predict, batch_sizes=UP_TO_8, max_queued=20, concurrency=2)
     await asyncio.sleep(0.02)  # until both wait
     tasks = await start(batcher.predict(pictures(8)))
     await until(partial(engine.has_taken, 2))
     assert [len(batch) for batch in engine.batches] == [4, 4]
     engine.finish(2)
     assert is_answer_to(await tasks[0], pictures(8))
+    await batcher.close()
+
+
+async def test_a_full_batch_goes_ahead_once_another_one_waits_behind_it() -> None:
+    engine = SteppedEngine()
+    batcher = Batcher(engine.predict, batch_sizes=UP_TO_8, max_queued=40, concurrency=1, ahead=1)
+    tasks = await start(batcher.predict(pictures(1, 1)))
+    await until(partial(engine.has_taken, 1))
+    tasks += await start(batcher.predict(pictures(15, 2)))
+    await asyncio.sleep(0.02)
+    assert batcher.queued == 15, "one more would leave too few for a full batch"
+    tasks += await start(batcher.predict(pictures(1, 3)))
+    await until(partial(engine.has_taken, 2))
+    tasks += await start(batcher.predict(pictures(8, 4)))
+    await asyncio.sleep(0.02)
+    assert batcher.queued == 16, "one is computed and one waits in line; no more may"
+    engine.finish(4)
+    results = await asyncio.gather(*tasks)
+    assert [len(batch) for batch in engine.batches] == [1, 8, 8, 8]
+    wanted = zip(results, [1, 15, 1, 8], [1, 2, 3, 4], strict=True)
+    assert all(is_answer_to(result, pictures(count, seed)) for result, count, seed in wanted)
+    await batcher.close()
+
+
+async def test_what_goes_ahead_is_answered_by_a_batcher_that_closes() -> None:
+    engine = SteppedEngine()
+    batcher = Batcher(engine.predict, batch_sizes=UP_TO_8, max_queued=40, concurrency=1, ahead=1)
+    tasks = await start(batcher.predict(pictures(1, 0)))
+    await until(partial(engine.has_taken, 1))
+    tasks += await start(*(batcher.predict(pictures(1, seed)) for seed in range(1, 20)))
+    await until(partial(engine.has_taken, 2))
+    closing = asyncio.create_task(batcher.close())
+    engine.finish(20)
+    assert all(
+        is_answer_to(result, pictures(1, seed)) for seed, result in enumerate(await asyncio.gather(*tasks))
+    )
+    await closing
+
+
+async def test_nothing_of_the_background_goes_ahead() -> None:
+    engine = SteppedEngine()
+    batcher = Batcher(engine.predict, batch_sizes=UP_TO_8, max_queued=20, concurrency=1, ahead=1)
+    tasks = await start(batcher.predict(pictures(19), background=True))
+    await until(partial(engine.has_taken, 1))
+    await asyncio.sleep(0.02)
+    assert len(engine.batches) == 1
+    engine.finish(3)
+    assert is_answer_to(await tasks[0], pictures(19))
     await batcher.close()
 
 
@@ -346,7 +400,7 @@ async def test_pieces_that_end_in_another_order_are_joined_in_their_own() -> Non
             assert first_may_end.wait(20)
         return strongest_colour(images)
 
-    batcher = Batcher(later_pieces_first, batch_sizes=[1, 2], max_queued=20, threads=2)
+    batcher = Batcher(later_pieces_first, batch_sizes=[1, 2], max_queued=20, concurrency=2)
     tasks = await start(batcher.predict(pictures(6)))
     await until(lambda: not batcher.queued)
     await asyncio.sleep(0.02)
@@ -382,7 +436,7 @@ async def test_when_one_of_its_threads_dies_the_others_still_answer_what_they_ha
         assert release.wait(20)
         return strongest_colour(images)
 
-    batcher = Batcher(dies_on_the_first, batch_sizes=[1], max_queued=20, threads=2)
+    batcher = Batcher(dies_on_the_first, batch_sizes=[1], max_queued=20, concurrency=2)
     survivor = await start(batcher.predict(pictures(1, 2)))
     await until(lambda: batcher.batch)
     dying, waiting = await start(batcher.predict(pictures(1, 1)), batcher.predict(pictures(1, 3)))
@@ -400,7 +454,7 @@ async def test_when_one_of_its_threads_dies_the_others_still_answer_what_they_ha
 
 async def test_between_ordinary_pictures_one_thread_at_a_time_works_on_the_background() -> None:
     engine = SteppedEngine()
-    batcher = Batcher(engine.predict, batch_sizes=UP_TO_8, max_queued=20, threads=3, lately_s=60)
+    batcher = Batcher(engine.predict, batch_sizes=UP_TO_8, max_queued=20, concurrency=3, lately_s=60)
     engine.finish()
     await batcher.predict(pictures(1))
     tasks = await start(batcher.predict(pictures(2), background=True))
@@ -423,7 +477,7 @@ async def test_another_engine_is_asked_only_while_this_one_has_nothing_to_do() -
         others.release()
         return strongest_colour(images)
 
-    batcher = Batcher(engine.predict, batch_sizes=UP_TO_8, max_queued=20, threads=2, lately_s=0)
+    batcher = Batcher(engine.predict, batch_sizes=UP_TO_8, max_queued=20, concurrency=2, lately_s=0)
     tasks = await start(batcher.predict(pictures(1)))
     await until(partial(engine.has_taken, 1))
     tasks += await start(*(batcher.predict(pictures(9), background=True, by=other) for _ in range(2)))
@@ -437,7 +491,7 @@ async def test_another_engine_is_asked_only_while_this_one_has_nothing_to_do() -
 
 async def test_where_nobody_comes_the_background_runs_in_every_thread() -> None:
     engine = SteppedEngine()
-    batcher = Batcher(engine.predict, batch_sizes=UP_TO_8, max_queued=20, threads=2)
+    batcher = Batcher(engine.predict, batch_sizes=UP_TO_8, max_queued=20, concurrency=2)
     tasks = await start(batcher.predict(pictures(19), background=True))
     await until(partial(engine.has_taken, 2))
     engine.finish(3)

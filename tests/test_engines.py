@@ -71,7 +71,7 @@ def test_pictures_shared_out_among_threads_get_the_same_answers(engine: Engine, 
 
 def test_as_many_threads_as_it_allows_may_ask_it_at_the_same_time(engine: Engine) -> None:
     requests = [pictures(count) for count in (1, 1, 3, 8, 1, 2, 11, 1) * 4]
-    with ThreadPoolExecutor(engine.concurrency) as threads:
+    with ThreadPoolExecutor(engine.concurrency + engine.ahead) as threads:
         answers = list(threads.map(engine.predict, requests))
     for images, answer in zip(requests, answers, strict=True):
         assert answer.probabilities == pytest.approx(engine.predict(images).probabilities, abs=1e-5)
@@ -100,6 +100,7 @@ def test_an_engine_says_what_it_is_and_which_batches_it_runs(engine: Engine) -> 
     assert list(engine.batch_sizes) == sorted(set(engine.batch_sizes))
     assert engine.batch_sizes[0] == 1
     assert 1 <= engine.concurrency <= THREADS
+    assert engine.ahead >= 0
 
 
 def test_a_closed_engine_refuses_instead_of_crashing(engine: Engine) -> None:

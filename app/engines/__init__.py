@@ -54,8 +54,9 @@ class Prediction:
 class Engine(Protocol):
     """A loaded model.
 
-    At most `concurrency` threads may call it at the same time, which whoever holds it sees to. `batch_sizes`
-    are the sizes that it really runs, ascending; others are padded or cut to them.
+    It computes for `concurrency` threads at the same time, and begins with what `ahead` more ask as soon as
+    it is done with others; whoever holds it sees to it that no more call it. `batch_sizes` are the sizes that
+    it really runs, ascending; others are padded or cut to them.
     """
 
     @property
@@ -69,6 +70,9 @@ class Engine(Protocol):
 
     @property
     def concurrency(self) -> int: ...
+
+    @property
+    def ahead(self) -> int: ...
 
     def predict(self, images: NDArray[np.uint8]) -> Prediction:
         """The answers for uint8 [N, H, W, 3], N at least 1, each independent of its neighbours.

@@ -43,6 +43,7 @@ class OpenVINOEngine:
 
     name = "openvino"
     batch_sizes = BATCH_SIZES
+    ahead = 1
 
     def __init__(self, folder: Path, threads: int = 0, *, precision: Precision) -> None:
         """Loads the file for `precision` in `folder`, on at most `threads` cores (0 for all there are).
@@ -66,7 +67,7 @@ class OpenVINOEngine:
             model = core.read_model(path)
             _check(model, path)
             self._alone = _alone(core, model, options)
-            self._beside = _beside(core, model, options, self.concurrency)
+            self._beside = _beside(core, model, options, self.concurrency, self.ahead)
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot load {path}.") from error
         self._lending = threading.Lock()
@@ -96,7 +97,7 @@ class OpenVINOEngine:
     def _lent(self, count: int) -> Iterator["_Plans"]:
         """What computes these pictures: all cores if there is one and nobody else is at work, else one."""
         with self._lending:
-            is_idle = self._alone and len(self._beside) == self.concurrency
+            is_idle = self._alone and len(self._beside) == self.concurrency + self.ahead
             source = self._alone if count == 1 and is_idle else self._beside
             plans = source.pop()
         try:
@@ -158,8 +159,8 @@ def _alone(core: Any, model: Any, options: dict[str, Any]) -> list[_Plans]:
     return [{1: _Plan(core.compile_model(_sized(model, 1), _DEVICE, {**options, "NUM_STREAMS": 1}))}]
 
 
-def _beside(core: Any, model: Any, options: dict[str, Any], concurrency: int) -> list[_Plans]:
-    """For batches that are computed at the same time.
+def _beside(core: Any, model: Any, options: dict[str, Any], concurrency: int, ahead: int) -> list[_Plans]:
+    """For batches that are computed at the same time, and those begun when one of these is done.
 
     A plan for one size only is 2 % faster, and its memory is that of a plan for all, so the size that runs
     under load has its own.
@@ -168,7 +169,8 @@ def _beside(core: Any, model: Any, options: dict[str, Any], concurrency: int) ->
     largest = core.compile_model(_sized(model, _LARGEST), _DEVICE, options)
     others = core.compile_model(model, _DEVICE, options)
     return [
-        dict.fromkeys(BATCH_SIZES, _Plan(others)) | {_LARGEST: _Plan(largest)} for _ in range(concurrency)
+        dict.fromkeys(BATCH_SIZES, _Plan(others)) | {_LARGEST: _Plan(largest)}
+        for _ in range(concurrency + ahead)
     ]
 
 
