@@ -11,7 +11,7 @@ from typing import Final
 CONTROL_GROUPS: Final = Path("/sys/fs/cgroup")
 MEMBERSHIP: Final = Path("/proc/self/cgroup")
 
-NICENESS: Final = 5  # a third of the event loop's weight, see sched(7)
+NICENESS: Final = 10  # a tenth of the event loop's weight, see sched(7)
 
 
 def available_cores(control_groups: Path = CONTROL_GROUPS, membership: Path = MEMBERSHIP) -> int:

@@ -1,4 +1,4 @@
-"""Decodes pictures beside the event loop, in a few threads and with a bound on what may wait for them.
+"""Decodes pictures beside the event loop, in a few threads and with a bound on how many may wait for them.
 
 Pillow lets other threads run while it decodes and resizes, so about one thread per core uses all of them;
 more would only hold more decoded pictures in memory at the same time. A picture that is certain to take less
@@ -46,7 +46,6 @@ class Decoder:
         threads: int,
         *,
         max_pictures: int,
-        max_bytes: int,
         decode: Decode = imaging.decode,
         is_quick: Callable[[bytes], bool] = _never,
         metrics: Metrics | None = None,
@@ -57,7 +56,6 @@ class Decoder:
         self._is_quick = is_quick
         self._metrics = metrics or Metrics()
         self._max_pictures = max_pictures
-        self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._pictures = 0
         self._bytes = 0
@@ -75,7 +73,6 @@ class Decoder:
         return cls(
             settings.decode_threads or available_cores(),
             max_pictures=settings.queue_pictures,
-            max_bytes=settings.queue_bytes,
             decode=partial(imaging.decode, limits=limits),
             is_quick=picture_structure.is_quick,
             metrics=metrics,
@@ -87,6 +84,11 @@ class Decoder:
         return self._pictures
 
     @property
+    def waiting_bytes(self) -> int:
+        """What these have together, encoded."""
+        return self._bytes
+
+    @property
     def wait_s(self) -> float:
         """How long it takes until these are done, judged by the latest ones."""
         return self._seconds_per_picture * self._pictures / self._threads
@@ -96,7 +98,7 @@ class Decoder:
 
         Raises:
             PictureError: the bytes do not become a picture.
-            OverloadedError: too many pictures or bytes are waiting already.
+            OverloadedError: too many pictures are waiting already.
         """
         began = perf_counter()
         try:
@@ -129,10 +131,9 @@ class Decoder:
 
     def _admit(self, size_bytes: int) -> None:
         with self._lock:
-            if self._pictures >= self._max_pictures or self._bytes + size_bytes > self._max_bytes:
+            if self._pictures >= self._max_pictures:
                 raise OverloadedError(
-                    f"{self._pictures} pictures of {self._bytes:,} bytes together wait to be decoded; at "
-                    f"most {self._max_pictures} pictures and {self._max_bytes:,} bytes may.",
+                    f"{self._pictures} pictures wait to be decoded and at most {self._max_pictures} may.",
                     retry_after_s=self.wait_s,
                 )
             self._pictures += 1

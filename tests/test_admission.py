@@ -10,7 +10,11 @@ from conftest import Encode
 from fakes import FakeEngine
 from fastapi import FastAPI
 
+from app import imaging
 from app.api import ways_in
+from app.decoding import Decoder
+from app.geometry import Fit
+from app.imaging import Picture
 from app.main import create_app
 from app.settings import Settings
 
@@ -85,6 +89,38 @@ async def test_until_a_model_answers_no_body_is_read(settings: Settings, way_in:
         assert (answer.status, answer.message) == (503, "The model colours is being loaded.")
         assert (answer.headers["retry-after"], answer.headers["connection"]) == ("1", "close")
         gate.set()
+
+
+async def test_more_bytes_than_may_wait_for_a_decoder_are_refused_before_they_are_read(
+    settings: Settings, encode: Encode
+) -> None:
+    held = threading.Event()
+
+    def decode(data: bytes, *, size: tuple[int, int], fit: Fit) -> Picture:
+        assert held.wait(timeout=20)
+        return imaging.decode(data, size=size, fit=fit)
+
+    picture = encode()
+    limit = 2 * len(picture)
+    async with ready(settings.model_copy(update={"queue_bytes": limit}), FakeEngine()) as app:
+        app.state.decoder = Decoder(1, max_pictures=9, decode=decode)
+        try:
+            # Whatever its size: nobody waits, so there is nothing that it could be too much with.
+            alone = asyncio.create_task(classify(app, WAYS_IN[0], picture))
+            await until(lambda: app.state.decoder.waiting_bytes)
+            left = limit - app.state.decoder.waiting_bytes
+            refused = await call(app, "/predict", unread, content_length=str(left + 1))
+            assert refused.status == 503
+            assert refused.message == (
+                f"{limit - left:,} bytes of pictures wait to be decoded, this request has {left + 1:,}, and "
+                f"at most {limit:,} may."
+            )
+            assert int(refused.headers["retry-after"]) >= 1
+            fitting = asyncio.create_task(classify(app, WAYS_IN[0], picture))
+            await until(lambda: app.state.decoder.waiting == 2)
+        finally:
+            held.set()
+        assert [(await each).status for each in (alone, fitting)] == [200, 200]
 
 
 async def test_slow_senders_take_up_room_only_until_they_are_gone(settings: Settings, encode: Encode) -> None:

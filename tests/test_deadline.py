@@ -88,7 +88,7 @@ async def test_work_past_its_deadline_never_reaches_the_engine(
 async def test_work_past_its_deadline_is_never_decoded(settings: Settings, encode: Encode) -> None:
     async with ready(settings, FakeEngine()) as app:
         decode = HeldDecode()
-        app.state.decoder = Decoder(1, max_pictures=9, max_bytes=10**6, decode=decode)
+        app.state.decoder = Decoder(1, max_pictures=9, decode=decode)
         first = asyncio.create_task(classify(app, PREDICT, encode("red")))
         await until(lambda: len(decode.seen) == 1)
         late = await classify(app, PREDICT, encode("blue"), x_request_timeout_ms="50")
@@ -125,7 +125,7 @@ async def test_the_picture_of_a_client_who_left_is_never_decoded(settings: Setti
     left = asyncio.Event()
     async with ready(settings, FakeEngine()) as app:
         decode = HeldDecode()
-        app.state.decoder = Decoder(1, max_pictures=9, max_bytes=10**6, decode=decode)
+        app.state.decoder = Decoder(1, max_pictures=9, decode=decode)
         first = asyncio.create_task(classify(app, PREDICT, encode("red")))
         await until(lambda: len(decode.seen) == 1)
         gone = asyncio.create_task(

@@ -40,7 +40,7 @@ def slow() -> SlowDecode:
 
 @pytest.fixture
 def decoder(slow: SlowDecode) -> Iterator[Decoder]:
-    decoder = Decoder(1, max_pictures=3, max_bytes=100, decode=slow)
+    decoder = Decoder(1, max_pictures=3, decode=slow)
     yield decoder
     slow.gate.set()
     decoder.close()
@@ -62,20 +62,20 @@ async def test_the_event_loop_goes_on_while_a_picture_is_decoded(decoder: Decode
 async def test_more_pictures_than_may_wait_are_refused(decoder: Decoder, slow: SlowDecode) -> None:
     waiting = start(decoder, b"1", b"2", b"3")
     await asyncio.sleep(0)
-    with pytest.raises(OverloadedError, match=r"3 pictures of 3 bytes .* at most 3 pictures"):
+    with pytest.raises(OverloadedError, match=r"3 pictures wait to be decoded and at most 3 may"):
         await decoder.decode(b"4", SIZE)
     slow.gate.set()
     await asyncio.gather(*waiting)
     await decoder.decode(b"4", SIZE)
 
 
-async def test_more_bytes_than_may_wait_are_refused(decoder: Decoder, slow: SlowDecode) -> None:
-    waiting = start(decoder, bytes(60))
+async def test_the_bytes_that_wait_are_known(decoder: Decoder, slow: SlowDecode) -> None:
+    waiting = start(decoder, bytes(60), bytes(7))
     await asyncio.sleep(0)
-    with pytest.raises(OverloadedError, match="100 bytes may"):
-        await decoder.decode(bytes(41), SIZE)
+    assert (decoder.waiting, decoder.waiting_bytes) == (2, 67)
     slow.gate.set()
-    await asyncio.gather(*waiting, decoder.decode(bytes(40), SIZE))
+    await asyncio.gather(*waiting)
+    assert (decoder.waiting, decoder.waiting_bytes) == (0, 0)
 
 
 async def test_a_caller_that_leaves_before_its_turn_costs_nothing(decoder: Decoder, slow: SlowDecode) -> None:
@@ -135,7 +135,7 @@ async def test_only_a_picture_that_is_quick_is_decoded_on_the_event_loop(encode:
         where[data] = threading.get_ident()
         return imaging.decode(data, size=size, fit=fit)
 
-    decoder = Decoder(1, max_pictures=9, max_bytes=10**6, decode=decode, is_quick=is_quick)
+    decoder = Decoder(1, max_pictures=9, decode=decode, is_quick=is_quick)
     quick, slow = encode("red"), encode("red", "JPEG")
     assert (await decoder.decode(quick, SIZE)).format == "PNG"
     assert (await decoder.decode(slow, SIZE)).format == "JPEG"

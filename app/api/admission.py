@@ -6,6 +6,7 @@ from starlette.types import Scope
 
 from app.api import ways_in
 from app.api.deadline import timeout_s
+from app.api.limits import announced_bytes
 from app.decoding import Decoder
 from app.errors import ModelError, OverloadedError
 from app.metrics import Metrics
@@ -53,14 +54,19 @@ class Gate:
         `ahead` are requests that are counted nowhere else and come first.
 
         Raises:
-            OverloadedError: too many pictures are waiting, or too many requests are in.
+            OverloadedError: too many pictures or bytes are waiting, or too many requests are in.
         """
         too_much = self.excess(model, decoder, ahead)
         if too_much:
             raise too_much
 
-    def excess(self, model: Model, decoder: Decoder, ahead: int = 0) -> OverloadedError | None:
-        """What `check` raises. To raise and to catch it takes as long as to find it."""
+    def excess(
+        self, model: Model, decoder: Decoder, ahead: int = 0, body_bytes: int = 0
+    ) -> OverloadedError | None:
+        """What `check` raises. To raise and to catch it takes as long as to find it.
+
+        `body_bytes` is what is still to be read. A decoder that has nothing to do takes them, however many.
+        """
         pictures, most = ahead + decoder.waiting + model.queued, self._settings.queue_pictures
         if pictures >= most:
             return OverloadedError(
@@ -76,6 +82,15 @@ class Gate:
                 retry_after_s=decoder.wait_s + model.wait_s,
                 limit=most,
                 received=ahead + self.in_flight,
+            )
+        waiting, most = decoder.waiting_bytes, self._settings.queue_bytes
+        if waiting and waiting + body_bytes > most:
+            return OverloadedError(
+                f"{waiting:,} bytes of pictures wait to be decoded, this request has {body_bytes:,}, and at "
+                f"most {most:,} may.",
+                retry_after_s=decoder.wait_s + model.wait_s,
+                limit=most,
+                received=waiting + body_bytes,
             )
         return None
 
@@ -152,7 +167,9 @@ class Admission:
             OverloadedError: the service is full.
         """
         self.check_deadline(scope)
-        if too_much := self.excess(serving, decoder, ways_in.reference(scope)):
+        body_bytes = announced_bytes(scope) if decoder.waiting_bytes else 0
+        too_much = self.excess(serving, decoder, ways_in.reference(scope), body_bytes=body_bytes)
+        if too_much:
             raise too_much
 
     def check_deadline(self, scope: Scope) -> None:
@@ -160,16 +177,21 @@ class Admission:
         timeout_s(scope, self._settings)
 
     def excess(
-        self, serving: Serving, decoder: Decoder, reference: ways_in.Reference | None, ahead: int = 0
+        self,
+        serving: Serving,
+        decoder: Decoder,
+        reference: ways_in.Reference | None,
+        ahead: int = 0,
+        body_bytes: int = 0,
     ) -> OverloadedError | None:
         """What there is too much of for one more, whose deadline makes sense; `reference` is whom it asks.
 
-        `ahead` of it come requests that are counted nowhere else.
+        `ahead` of it come requests that are counted nowhere else, and `body_bytes` of it are not yet read.
 
         Raises:
             NotReadyError: no model answers.
         """
-        return self.gate.excess(_asked(serving, reference), decoder, ahead)
+        return self.gate.excess(_asked(serving, reference), decoder, ahead, body_bytes)
 
 
 def _asked(serving: Serving, reference: ways_in.Reference | None) -> Model:
