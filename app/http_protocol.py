@@ -24,6 +24,7 @@ from app.errors import (
     MalformedRequestError,
     UploadError,
 )
+from app.joined_transport import JoinedTransport
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -47,47 +48,6 @@ def bounded(settings: Settings, door: Door | None = None) -> type[HttpToolsProto
     return type("BoundedProtocol", (_BoundedProtocol,), {"limits": settings, "door": door})
 
 
-class _Joined:
-    """A transport that sends at once what is written within one turn of the event loop.
-
-    Uvicorn writes the head and the body of an answer one after the other; a system call for each would take
-    a tenth of the time that a small request takes.
-    """
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._parts: list[bytes] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def is_closing(self) -> bool:
-        """See `asyncio.Transport`."""
-        return self._transport.is_closing()
-
-    def write(self, data: bytes) -> None:
-        """See `asyncio.Transport`."""
-        if not self._parts:
-            self._loop.call_soon(self._send)
-        self._parts.append(data)
-
-    def write_whole(self, data: bytes) -> None:
-        """The same at once, for what nothing follows."""
-        self._parts.append(data)
-        self._send()
-
-    def close(self) -> None:
-        """See `asyncio.Transport`; what was written is sent before."""
-        self._send()
-        self._transport.close()
-
-    def _send(self) -> None:
-        parts, self._parts = self._parts, []
-        if parts and not self._transport.is_closing():
-            self._transport.writelines(parts)
-
-
 class _BoundedProtocol(HttpToolsProtocol):
     limits: ClassVar[Settings]
     door: ClassVar[Door | None]
@@ -109,7 +69,7 @@ class _BoundedProtocol(HttpToolsProtocol):
     # Connections
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
-        self._joined = _Joined(transport, self.loop)
+        self._joined = JoinedTransport(transport, self.loop)
         super().connection_made(self._joined)  # type: ignore[arg-type]  # what it uses of it
         self._expect_headers()
         self._arm()
@@ -118,12 +78,14 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._expect_nothing()
         if self._idle_timer is not None:
             self._idle_timer.cancel()
+        self._joined.is_gone()
         super().connection_lost(exc)
         self._departure.happen()
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
-            return  # refused already; what else arrives is not worth parsing
+            self._joined.discard(len(data))  # refused already; what else arrives is not worth parsing
+            return
         if self._is_between_requests and (request := plain_request.read(data)) and self._may_have(request):
             self._begin_plain(request)
             return
@@ -221,6 +183,7 @@ class _BoundedProtocol(HttpToolsProtocol):
         if hosts > 1 or (not hosts and self.parser.get_http_version() != "1.0"):
             raise MalformedRequestError(f"A request has one header Host; this one has {hosts}.")
         self._in_headers, self._in_body = False, True
+        self._joined.has_more_to_come = True
         self._expect_body()
         scope: Scope = self.scope  # type: ignore[assignment]  # uvicorn's type for the same dictionary
         scope["extensions"] = {**scope.get("extensions", {}), **self._extensions()}
@@ -228,6 +191,7 @@ class _BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._expected, self._is_armed, self._in_body = None, False, False
+        self._joined.has_more_to_come = False
         super().on_message_complete()
         if not self.pipeline:
             # Reading may have paused for a large body. Nobody waits for more of that, but for the departure.
@@ -355,6 +319,7 @@ class _BoundedProtocol(HttpToolsProtocol):
 
     def _body_is_late(self) -> None:
         self._deadline = None
+        self._joined.has_more_to_come = False  # as far as anybody waits for it
         limit = self.limits.body_timeout_s
         if self.cycle.response_started:
             self.transport.close()

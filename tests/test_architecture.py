@@ -41,6 +41,7 @@ LAYERS = (
         "app.cores",
         "app.estimation",
         "app.folder",
+        "app.joined_transport",
         "app.memory",
         "app.logs",
         "app.rows",

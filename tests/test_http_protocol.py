@@ -15,8 +15,8 @@ import uvicorn
 from conftest import Encode
 from fakes import MODEL, FakeEngine, publish_fake
 
-from app import http_protocol
 from app.http_protocol import BODY_GRACE_S, bounded
+from app.joined_transport import LINGER_BYTES, LINGER_S, JoinedTransport
 from app.main import create_app
 from app.repository import Repository
 from app.settings import Settings
@@ -351,13 +351,26 @@ def test_a_chunked_body_is_counted_as_it_arrives(connect: Connect) -> None:
     )
     sent = 0
     try:
-        while sent < 20_000_000:
+        while sent < 2 * LINGER_BYTES:
             client.sendall(b"10000\r\n" + bytes(65_536) + b"\r\n")
             sent += 65_536
     except OSError:
         pass
-    assert sent < 15_000_000
+    assert sent < LINGER_BYTES + 20_000_000, "what may be in the buffers of both sides"
     assert_still_serving(connect)
+
+
+@pytest.mark.parametrize("how", [b"Content-Length: 12000000", b"Transfer-Encoding: chunked"])
+def test_a_client_that_sends_all_before_it_reads_gets_the_refusal(connect: Connect, how: bytes) -> None:
+    """As most libraries do; to close at once would reset the connection under them."""
+    client = connect()
+    client.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n" + how + b"\r\n\r\n")
+    chunk = bytes(1_000_000)
+    for _ in range(12):
+        client.sendall(chunk if b"Length" in how else b"%x\r\n%b\r\n" % (len(chunk), chunk))
+    problem = problem_in(received := until_closed(client))
+    assert (problem["status"], problem["limit"]) == (413, 1_000_000)
+    assert received.endswith(b"}"), "the whole of it came"
 
 
 def test_a_client_that_leaves_in_the_middle_harms_nobody(connect: Connect) -> None:
@@ -496,21 +509,31 @@ class Wire:
 
     def __init__(self) -> None:
         self.sent: list[bytes] = []
-        self.is_closed = False
+        self.asked: list[str] = []
 
     def writelines(self, parts: list[bytes]) -> None:
         assert not self.is_closed
         self.sent.append(b"".join(parts))
 
+    @property
+    def is_closed(self) -> bool:
+        return "close" in self.asked
+
     def is_closing(self) -> bool:
         return self.is_closed
 
     def close(self) -> None:
-        self.is_closed = True
+        self.asked.append("close")
+
+    def write_eof(self) -> None:
+        self.asked.append("write_eof")
+
+    def resume_reading(self) -> None:
+        self.asked.append("resume_reading")
 
 
-def joined(wire: Wire) -> http_protocol._Joined:
-    return http_protocol._Joined(wire, asyncio.get_running_loop())  # type: ignore[arg-type]
+def joined(wire: Wire) -> JoinedTransport:
+    return JoinedTransport(wire, asyncio.get_running_loop())  # type: ignore[arg-type]
 
 
 @pytest.mark.anyio
@@ -534,3 +557,43 @@ async def test_what_was_written_is_sent_before_the_end_and_nothing_after_it() ->
     transport.write(b"too late")
     await asyncio.sleep(0)
     assert wire.sent == [b"last words"]
+
+
+def refused(wire: Wire) -> JoinedTransport:
+    """One that had an answer for a client that is still sending."""
+    transport = joined(wire)
+    transport.has_more_to_come = True
+    transport.write(b"answer")
+    transport.close()
+    assert (wire.sent, wire.asked) == ([b"answer"], ["write_eof", "resume_reading"])
+    assert transport.is_closing()
+    return transport
+
+
+@pytest.mark.anyio
+async def test_what_is_still_being_sent_is_discarded_up_to_a_limit() -> None:
+    transport = refused(wire := Wire())
+    transport.discard(LINGER_BYTES)
+    assert wire.asked[2:] == []
+    transport.discard(1)
+    assert wire.asked[2:] == ["close"]
+    transport.is_gone()
+
+
+@pytest.mark.anyio
+async def test_a_connection_that_lingers_is_closed_at_once_when_that_is_asked_again() -> None:
+    transport = refused(wire := Wire())
+    transport.write(b"too late")
+    transport.close()
+    assert (wire.sent, wire.is_closed) == ([b"answer"], True)
+    transport.is_gone()
+
+
+@pytest.mark.anyio
+async def test_a_client_that_never_leaves_is_left_in_time() -> None:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    refused(wire := Wire())
+    while not wire.is_closed:  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+    assert LINGER_S - 0.1 <= loop.time() - began <= LINGER_S + LATE_S
