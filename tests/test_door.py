@@ -14,6 +14,7 @@ from conftest import Encode, free_port
 from fakes import FakeEngine
 from test_admission import any_way_in
 
+from app.api import plain_request
 from app.api.door import Door
 from app.api.plain_request import Head
 from app.http_protocol import bounded
@@ -210,3 +211,22 @@ async def test_a_plain_request_is_refused_without_the_parser_and_the_next_one_re
         writer.write(posted("/predict", b"x")[:30])
         assert (await asyncio.wait_for(answered(reader), 5)).status == 408
         writer.close()
+
+
+async def test_refusals_of_one_moment_are_each_whole_whatever_their_requests_are_called(
+    settings: Settings, encode: Encode
+) -> None:
+    seen = set()
+    async with full(settings, encode()) as (_, door, _port, _engine):
+        for given in ({}, {"X-Request-ID": "mine"}, {}, {"X-Request-ID": 60 * "z"}, {}, {}):
+            request = plain_request.read(posted("/predict", b"x", **given))
+            assert request
+            answer = door.refusal_of(request.head, None)
+            assert answer
+            headers, _, body = answer.partition(b"\r\n\r\n")
+            assert b"content-length: %d\r\n" % len(body) in headers
+            name = json.loads(body)["instance"]
+            assert headers.endswith(b"x-request-id: %b" % name.encode())
+            assert name == given.get("X-Request-ID", name)
+            seen.add(name)
+    assert len(seen) == 6
