@@ -23,7 +23,7 @@ from app.api.plain_request import Head
 from app.errors import OverloadedError, ServiceError
 
 _DIGIT: Final = "~"  # in place of those of the name of a request
-_SHUT_S: Final = 0.001
+_SHUT_S: Final = 0.001  # for so long what was found too much is told to others, too
 _OWN: Final = frozenset({DEADLINE, request_id.NAME})
 _METHOD: Final = "POST"  # of whatever classifies
 _REMEMBERED: Final = 256  # addresses
@@ -54,8 +54,8 @@ class Door:
     def refusal_of(self, head: Head, client: Client) -> bytes | None:
         """The same for a plain request from `client`."""
         shut = self._shut
-        if shut and shut.is_for(head):
-            return self._refuse(shut, client, self._names.new())
+        if shut and shut.is_for_plain(head):
+            return self._refuse(shut, head.path, client, self._names.new())
         answer = self._refusal(_asking_plainly(head), client) if self._may_refuse else None
         if answer is None:
             self._let_in()
@@ -72,15 +72,13 @@ class Door:
         asyncio.get_running_loop().call_soon(gate.has_come)
 
     def _refusal(self, asking: "_Asking", client: Client) -> bytes | None:
-        too_much = self._too_much(asking) if asking.way_in else None
-        if too_much is None:
-            return None
-        name = self._names.of(asking.name)
-        head, between = _rendered(too_much, asking.path, len(name))
-        shut = _Shut(monotonic() + _SHUT_S, asking.shown, asking.way_in, too_much.code, head, between)
-        if not asking.name:  # others' names may be longer or shorter, and so would be the body
-            self._shut = shut
-        return self._refuse(shut, client, name)
+        shut = self._shut
+        if not (shut and shut.is_for(asking)):
+            too_much = self._too_much(asking) if asking.way_in else None
+            if too_much is None:
+                return None
+            self._shut = shut = _Shut(monotonic() + _SHUT_S, asking.path, asking.way_in, too_much)
+        return self._refuse(shut, asking.shown, client, self._names.of(asking.name))
 
     def _too_much(self, asking: "_Asking") -> OverloadedError | None:
         state, ahead = self._service.state, self._admission.gate.coming
@@ -91,31 +89,32 @@ class Door:
         except ServiceError:
             return None
 
-    def _refuse(self, shut: "_Shut", client: Client, name: str) -> bytes:
+    def _refuse(self, shut: "_Shut", shown: str, client: Client, name: str) -> bytes:
         seen = Observed()
-        seen.status, seen.code = HTTPStatus.SERVICE_UNAVAILABLE, shut.code
+        seen.status, seen.code = HTTPStatus.SERVICE_UNAVAILABLE, shut.too_much.code
         seen.count(self._service.state.metrics, shut.way_in, _METHOD, classifies=True)
-        seen.log(_METHOD, shut.shown, client[0] if client else "", name, quiet=False)
+        seen.log(_METHOD, shown, client[0] if client else "", name, quiet=False)
+        head, between = _rendered(shut.too_much, shut.path, len(name))
         named = name.encode()
-        return b"%b%b\r\n\r\n%b" % (shut.head, named, named.join(shut.between))
+        return b"%b%b\r\n\r\n%b" % (head, named, named.join(between))
 
 
 class _Shut(NamedTuple):
-    """A refusal but for the name of its request; until a moment, all that ask alike and without names get it.
-
-    To ask, count and render each by itself takes twice as long, and `_SHUT_S` later it would say the same.
-    """
+    """What there was too much of for a request to `path`, and is until a moment for all others like it."""
 
     until: float
-    shown: str
+    path: str
     way_in: str
-    code: str
-    head: bytes
-    between: list[bytes]
+    too_much: OverloadedError
 
-    def is_for(self, head: Head) -> bool:
+    def is_for(self, asking: "_Asking") -> bool:
+        alike = (asking.path, asking.way_in) == (self.path, self.way_in) and not asking.has_deadline
+        return alike and monotonic() < self.until
+
+    def is_for_plain(self, head: Head) -> bool:
+        """The same of one that has no name of its own either, before anything else is known of it."""
         return (
-            head.path == self.shown
+            head.path == self.path
             and monotonic() < self.until
             and head.body_bytes <= SOON_READ_BYTES
             and _OWN.isdisjoint(head.names)
@@ -170,6 +169,7 @@ def _way_in(path: str) -> tuple[str, str, ways_in.Reference | None]:
     return scope["path"], ways_in.template(scope) or "", ways_in.reference(scope)
 
 
+@lru_cache(16)  # names have a few lengths, and an error is the same object as long as it is told
 def _rendered(error: OverloadedError, path: str, digits: int) -> tuple[bytes, list[bytes]]:
     """The answer of `problems`: headers up to the name, of so many `digits`, and the body without it."""
     name = _DIGIT * digits

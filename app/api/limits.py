@@ -39,7 +39,7 @@ class BodyLimits:
 
 
 def announced_bytes(scope: Scope) -> int:
-    """How long a request says its body is, 0 where it does not; of an absurd number, as much as is absurd."""
+    """How long a request says its body is, 0 where it does not; a number too long to be one is 10**18."""
     text = header(scope, b"content-length") or ""
     if not (text.isascii() and text.isdecimal()):
         return 0
