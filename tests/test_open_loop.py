@@ -1,7 +1,7 @@
 """The generator of fixed rates: it charges a server for everybody who would have waited."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -18,7 +18,7 @@ FULL = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: cl
 REQUEST = b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
 SECONDS = 0.05
 
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[None, None, None]]
 
 
 @given(
@@ -45,9 +45,14 @@ def test_both_kinds_of_moments_keep_the_rate() -> None:
 
 @asynccontextmanager
 async def serving(serve: Serve) -> AsyncIterator[int]:
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
+    serving: list[asyncio.Task[None]] = []
+
+    async def remembered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.append(asyncio.create_task(serve(reader, writer)))
+
+    async with await asyncio.start_server(remembered, "127.0.0.1", 0) as server:
         yield server.sockets[0].getsockname()[1]
+        await asyncio.gather(*serving, return_exceptions=True)
 
 
 def answering(*answers: bytes, wait_s: float = 0.0) -> Serve:
@@ -65,9 +70,11 @@ def answering(*answers: bytes, wait_s: float = 0.0) -> Serve:
     return serve
 
 
-async def generated(port: int, moments: list[float], max_connections: int = 10) -> dict[int, list[float]]:
-    generator = Generator(port, [REQUEST], max_connections)
-    await generator.run(moments, grace_s=5)
+async def generated(
+    port: int, moments: list[float], max_connections: int = 10, request: bytes = REQUEST, grace_s: float = 5
+) -> dict[int, list[float]]:
+    generator = Generator(port, [request], max_connections)
+    await asyncio.to_thread(generator.run, moments, grace_s)
     return {status: sorted(seconds) for status, seconds in generator.seconds.items() if seconds}
 
 
@@ -101,6 +108,46 @@ async def test_nobody_listening_is_no_answer() -> None:
     assert {status: len(each) for status, each in (await generated(port, [0.0, 0.01])).items()} == {
         NO_ANSWER: 2
     }
+
+
+@pytest.mark.anyio
+async def test_who_never_answers_is_waited_for_as_long_as_was_said() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with serving(serve) as port:
+        seconds = await generated(port, [0.0] * 3, max_connections=2, grace_s=0.2)
+    assert seconds == {NO_ANSWER: [0.2] * 3}
+
+
+@pytest.mark.anyio
+async def test_what_the_system_does_not_take_at_once_follows() -> None:
+    received: list[tuple[bytes, bytes]] = []
+    large = raw(bytes(range(256)) * 40_000)
+    async with serving(recording(received)) as port:
+        request = large.head(port, "/") + large.data
+        seconds = await generated(port, [0.0] * 3, max_connections=1, request=request)
+    assert {status: len(each) for status, each in seconds.items()} == {200: 3}
+    assert [data for _, data in received] == [large.data] * 3
+
+
+@pytest.mark.anyio
+async def test_no_request_follows_one_that_was_answered_before_all_of_it_was_sent() -> None:
+    heads: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(OK)
+        await reader.read()
+        writer.close()
+
+    large = raw(bytes(10_000_000))
+    async with serving(serve) as port:
+        request = large.head(port, "/") + large.data
+        seconds = await generated(port, [0.0] * 2, max_connections=1, request=request)
+    assert {status: len(each) for status, each in seconds.items()} == {200: 2}
+    assert heads == [large.head(port, "/")] * 2
 
 
 def recording(received: list[tuple[bytes, bytes]]) -> Serve:
