@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from app.api import arrival, departure, plain_request, problems, whole
 from app.api.door import Door
-from app.api.plain_request import Head, PlainRequest
+from app.api.plain_request import Head
 from app.errors import (
     BodyTimeoutError,
     HeadersTimeoutError,
@@ -86,8 +86,8 @@ class _BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             self._joined.discard(len(data))  # refused already; what else arrives is not worth parsing
             return
-        if self._is_between_requests and (request := plain_request.read(data)) and self._may_have(request):
-            self._begin_plain(request)
+        if self._is_between_requests and (head := plain_request.read(data)) and self._may_have(head):
+            self._begin_plain(head, data)
             return
         if self._in_headers:
             self._unparsed_bytes += len(data)
@@ -103,21 +103,21 @@ class _BoundedProtocol(HttpToolsProtocol):
 
     # What is read without the parser
 
-    def _may_have(self, request: PlainRequest) -> bool:
+    def _may_have(self, head: Head) -> bool:
         """Whether it is within the limits; what to say of those that are not, the parser's callbacks know."""
-        head, limits = request.head, self.limits
+        limits = self.limits
         return head.size_bytes <= limits.max_header_bytes and len(head.headers) <= limits.max_headers
 
-    def _begin_plain(self, request: PlainRequest) -> None:
+    def _begin_plain(self, head: Head, data: bytes) -> None:
         """What the parser's callbacks do from the first byte of a request to the last one of its body."""
         self._unset_keepalive_if_required()
         self._expect_nothing()
         door = self._usable_door
-        if door and (refusal := door.refusal_of(request.head, self.client)):
+        if door and (refusal := door.refusal_of(head, self.client)):
             self._answer_unseen(refusal)
             return
-        body = request.body
-        self.scope = self._scope_of(request.head, body)  # type: ignore[assignment]  # uvicorn's type of it
+        body = data[head.size_bytes :]
+        self.scope = self._scope_of(head, body)  # type: ignore[assignment]  # uvicorn's type of it
         self.cycle = self._cycle_of(body)
         super()._start_asgi_task(self.cycle, self.app)
 
@@ -134,7 +134,7 @@ class _BoundedProtocol(HttpToolsProtocol):
             "path": self.root_path + head.path,
             "raw_path": self.root_path.encode() + head.raw_path,
             "query_string": b"",
-            "headers": list(head.headers),
+            "headers": list(head.headers.items()),
             "state": self.app_state.copy(),
             "extensions": {**self._extensions(), arrival.EXTENSION: body},
         }
@@ -221,7 +221,8 @@ class _BoundedProtocol(HttpToolsProtocol):
         cycle.response_started = cycle.response_complete = True
         cycle.message_event.set()
         # Not at once: it is counted first, so whoever has an answer finds it among those that were given.
-        self.transport.write(STATUS_LINE[status] + self._lines(headers) + b"\r\n" + body)
+        lines = self._own_lines + _joined_lines(headers)
+        self.transport.write(STATUS_LINE[status] + lines + b"\r\n" + body)
         self.on_response_complete()
         return True
 
@@ -233,12 +234,14 @@ class _BoundedProtocol(HttpToolsProtocol):
     def _extensions(self) -> dict[str, Any]:
         return {departure.EXTENSION: self._departure, whole.EXTENSION: self._take}
 
-    def _lines(self, headers: whole.Headers) -> bytes:
-        return _lines_of(tuple(self.server_state.default_headers)) + _joined_lines(headers)
+    @property
+    def _own_lines(self) -> bytes:
+        """The headers that every answer of the server has."""
+        return _lines_of(tuple(self.server_state.default_headers))
 
     def _answer_unseen(self, refusal: bytes) -> None:
         """Answers what the application has not seen; uvicorn counts it and waits for the next request."""
-        self._joined.write_whole(_UNAVAILABLE + self._lines(()) + refusal)
+        self._joined.write_whole(b"%b%b%b" % (_UNAVAILABLE, self._own_lines, refusal))
         self.on_response_complete()
 
     @property

@@ -3,8 +3,10 @@
 import asyncio
 import json
 import logging
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from math import ceil
 from typing import NamedTuple
 
 import pytest
@@ -15,8 +17,10 @@ from fakes import FakeEngine
 from test_admission import any_way_in
 
 from app.api import plain_request
+from app.api.admission import Admission, Gate
 from app.api.door import Door
 from app.api.plain_request import Head
+from app.errors import OverloadedError
 from app.http_protocol import bounded
 from app.logs import FIELDS
 from app.main import Service, create_app
@@ -219,9 +223,9 @@ async def test_refusals_of_one_moment_are_each_whole_whatever_their_requests_are
     seen = set()
     async with full(settings, encode()) as (_, door, _port, _engine):
         for given in ({}, {"X-Request-ID": "mine"}, {}, {"X-Request-ID": 60 * "z"}, {}, {}):
-            request = plain_request.read(posted("/predict", b"x", **given))
-            assert request
-            answer = door.refusal_of(request.head, None)
+            head = plain_request.read(posted("/predict", b"x", **given))
+            assert head
+            answer = door.refusal_of(head, None)
             assert answer
             headers, _, body = answer.partition(b"\r\n\r\n")
             assert b"content-length: %d\r\n" % len(body) in headers
@@ -230,3 +234,36 @@ async def test_refusals_of_one_moment_are_each_whole_whatever_their_requests_are
             assert name == given.get("X-Request-ID", name)
             seen.add(name)
     assert len(seen) == 6
+
+
+class Telling(Admission):
+    """Finds each of these to be too much, one after the other."""
+
+    def __init__(self, settings: Settings, gate: Gate, errors: list[OverloadedError]) -> None:
+        super().__init__(settings, gate)
+        self.errors = errors
+
+    def excess(self, *_: object, **__: object) -> OverloadedError:
+        return self.errors.pop(0)
+
+
+async def test_each_refusal_says_what_there_was_too_much_of_then(settings: Settings, encode: Encode) -> None:
+    said = [("a", 1.0, 1, 2), ("a", 1.2, 1, 2), ("a", 1.2, 1, 3), ("a", 1.2, 4, 3), ("b", 1.2, 4, 3)]
+    errors = [
+        OverloadedError(detail, retry_after_s=after, limit=limit, received=received)
+        for detail, after, limit, received in said
+    ]
+    heard = []
+    async with full(settings, encode()) as (app, door, _port, _engine):
+        telling = Door(app, Telling(settings, door._admission.gate, errors), door._names)
+        head = plain_request.read(posted("/predict", b"x"))
+        assert head
+        while errors:
+            answer = telling.refusal_of(head, None)
+            assert answer
+            problem = json.loads(answer.partition(b"\r\n\r\n")[2])
+            after = re.search(rb"retry-after: (\d+)\r\n", answer)
+            assert after
+            heard.append((problem["detail"], int(after[1]), problem["limit"], problem["received"]))
+            await asyncio.sleep(0.002)
+    assert heard == [(detail, ceil(after), limit, received) for detail, after, limit, received in said]

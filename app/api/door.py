@@ -7,8 +7,9 @@ import asyncio
 from collections.abc import Sequence
 from functools import lru_cache
 from http import HTTPStatus
+from math import ceil
 from time import monotonic
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 from fastapi import FastAPI, Request
 from starlette.types import Scope
@@ -21,6 +22,7 @@ from app.api.limits import SOON_READ_BYTES, is_soon_read
 from app.api.observation import Observed, shown_path
 from app.api.plain_request import Head
 from app.errors import OverloadedError, ServiceError
+from app.metrics import Metrics
 
 _DIGIT: Final = "~"  # in place of those of the name of a request
 _SHUT_S: Final = 0.001  # for so long what was found too much is told to others, too
@@ -36,6 +38,7 @@ class Door:
 
     def __init__(self, service: FastAPI, admission: Admission, names: request_id.Names) -> None:
         self._service = service
+        self._metrics: Metrics = service.state.metrics
         self._admission = admission
         self._names = names
         self._shut: _Shut | None = None
@@ -77,7 +80,8 @@ class Door:
             too_much = self._too_much(asking) if asking.way_in else None
             if too_much is None:
                 return None
-            self._shut = shut = _Shut(monotonic() + _SHUT_S, asking.path, asking.way_in, too_much)
+            until = monotonic() + _SHUT_S
+            self._shut = shut = _Shut(until, asking.path, asking.way_in, _Told.of(too_much))
         return self._refuse(shut, asking.shown, client, self._names.of(asking.name))
 
     def _too_much(self, asking: "_Asking") -> OverloadedError | None:
@@ -91,10 +95,10 @@ class Door:
 
     def _refuse(self, shut: "_Shut", shown: str, client: Client, name: str) -> bytes:
         seen = Observed()
-        seen.status, seen.code = HTTPStatus.SERVICE_UNAVAILABLE, shut.too_much.code
-        seen.count(self._service.state.metrics, shut.way_in, _METHOD, classifies=True)
+        seen.status, seen.code = HTTPStatus.SERVICE_UNAVAILABLE, OverloadedError.code
+        seen.count(self._metrics, shut.way_in, _METHOD, classifies=True)
         seen.log(_METHOD, shown, client[0] if client else "", name, quiet=False)
-        head, between = _rendered(shut.too_much, shut.path, len(name))
+        head, between = _rendered(shut.told, shut.path, len(name))
         named = name.encode()
         return b"%b%b\r\n\r\n%b" % (head, named, named.join(between))
 
@@ -105,7 +109,7 @@ class _Shut(NamedTuple):
     until: float
     path: str
     way_in: str
-    too_much: OverloadedError
+    told: "_Told"
 
     def is_for(self, asking: "_Asking") -> bool:
         alike = (asking.path, asking.way_in) == (self.path, self.way_in) and not asking.has_deadline
@@ -117,8 +121,21 @@ class _Shut(NamedTuple):
             head.path == self.path
             and monotonic() < self.until
             and head.body_bytes <= SOON_READ_BYTES
-            and _OWN.isdisjoint(head.names)
+            and _OWN.isdisjoint(head.headers)
         )
+
+
+class _Told(NamedTuple):
+    """What an answer says of there being too much; two that say the same are equal."""
+
+    detail: str
+    retry_after_s: int
+    limit: float | None
+    received: float | None
+
+    @classmethod
+    def of(cls, error: OverloadedError) -> Self:
+        return cls(str(error), ceil(error.retry_after_s), error.limit, error.received)
 
 
 class _Asking(NamedTuple):
@@ -152,14 +169,15 @@ def _asking(scope: Scope) -> _Asking:
 
 def _asking_plainly(head: Head) -> _Asking:
     path, way_in, reference = _way_in(head.path)
+    headers = list(head.headers.items())
     return _Asking(
         path=path,
         shown=head.path,
-        headers=head.headers,
+        headers=headers,
         way_in=way_in if head.body_bytes <= SOON_READ_BYTES else "",
         reference=reference,
-        has_deadline=DEADLINE in head.names,
-        name=request_id.given({"headers": head.headers}) if request_id.NAME in head.names else "",
+        has_deadline=DEADLINE in head.headers,
+        name=request_id.given({"headers": headers}),
     )
 
 
@@ -169,10 +187,13 @@ def _way_in(path: str) -> tuple[str, str, ways_in.Reference | None]:
     return scope["path"], ways_in.template(scope) or "", ways_in.reference(scope)
 
 
-@lru_cache(16)  # names have a few lengths, and an error is the same object as long as it is told
-def _rendered(error: OverloadedError, path: str, digits: int) -> tuple[bytes, list[bytes]]:
+@lru_cache(_REMEMBERED)  # a full service is full of nearly the same, and names have a few lengths
+def _rendered(told: _Told, path: str, digits: int) -> tuple[bytes, list[bytes]]:
     """The answer of `problems`: headers up to the name, of so many `digits`, and the body without it."""
     name = _DIGIT * digits
+    error = OverloadedError(
+        told.detail, retry_after_s=told.retry_after_s, limit=told.limit, received=told.received
+    )
     request = Request({"type": "http", "path": path, "headers": [], "state": {"request_id": name}})
     answer = problems.response(error, request)
     head = b"".join(b"%b: %b\r\n" % header for header in answer.raw_headers)

@@ -24,48 +24,34 @@ _Header = tuple[bytes, bytes]
 
 
 class Head(NamedTuple):
-    """What stands before a body of `body_bytes`; the names of headers are in lower case."""
+    """What stands before a body of `body_bytes`: each header once, its name in lower case."""
 
     path: str
     raw_path: bytes
-    headers: tuple[_Header, ...]
-    names: tuple[bytes, ...]
+    headers: dict[bytes, bytes]
     body_bytes: int
     size_bytes: int
 
 
-class PlainRequest(NamedTuple):
-    """A POST that asks for nothing special, all of which is in `data`."""
-
-    head: Head
-    data: bytes
-
-    @property
-    def body(self) -> bytes:
-        return self.data[self.head.size_bytes :]
-
-
-def read(data: bytes) -> PlainRequest | None:
-    """The one request that `data` is; None if it is anything else."""
+def read(data: bytes) -> Head | None:
+    """The head of the one request that `data` is, from which the body is the rest; None if it is not one."""
     end = data.find(_END, 0, MAX_HEAD_BYTES) + len(_END)
     head = _head(data[:end]) if end >= len(_END) else None
-    if head is None or head.body_bytes != len(data) - end:
-        return None
-    return PlainRequest(head, data)
+    return head if head and head.body_bytes == len(data) - end else None
 
 
 def _head(data: bytes) -> Head | None:
     head = _HEAD.fullmatch(data)
     if head is None:
         return None
-    headers = tuple(map(_header, head[2].split(b"\r\n")[:-1]))
-    names = tuple([name for name, _ in headers])
-    if names.count(b"host") != 1 or names.count(b"content-length") != 1 or not _SPECIAL.isdisjoint(names):
+    lines = head[2].split(b"\r\n")[:-1]
+    headers = dict(map(_header, lines))
+    if len(headers) < len(lines) or b"host" not in headers or not _SPECIAL.isdisjoint(headers):
         return None
-    length = headers[names.index(b"content-length")][1]
+    length = headers.get(b"content-length", b"")
     if not length.isdigit() or len(length) > _MOST_DIGITS:
         return None
-    return Head(head[1].decode(), head[1], headers, names, int(length), len(data))
+    return Head(head[1].decode(), head[1], headers, int(length), len(data))
 
 
 @lru_cache(_REMEMBERED)  # most lines are the same in each request of a client
