@@ -139,7 +139,7 @@ CONTENDERS: Final = (
     ),
     _fastapi("fastapi-keras", "FastAPI, Model.predict", "keras_predict.py"),
     _fastapi(BASELINE, "FastAPI, SavedModel signature", "saved_model.py"),
-    _litserve("litserve", TENSORFLOW, _batched(1, 0, 32, 0.002, PEER_FAST_QUEUE="1")),
+    _litserve("litserve", TENSORFLOW, _batched(2, 1, 8, 0.01, PEER_FAST_QUEUE="0")),
     _bentoml("bentoml", TENSORFLOW, _batched(1, 0, 32, 60.0)),
     Contender(
         "rayserve",
@@ -161,6 +161,6 @@ CONTENDERS: Final = (
         {**_MLSERVER, **_mlserver(0, 32, 0.01)},
         _MLSERVER_TRIED,
     ),
-    _litserve("litserve-int8", INT8, _batched(1, 0, 32, 0.002, PEER_FAST_QUEUE="1")),
+    _litserve("litserve-int8", INT8, _batched(2, 1, 8, 0.01, PEER_FAST_QUEUE="0")),
     _bentoml("bentoml-int8", INT8, _batched(1, 0, 32, 60.0)),
 )

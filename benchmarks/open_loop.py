@@ -132,6 +132,7 @@ class Generator:
         self._free: list[Connection] = []
         self._due: deque[float] = deque()
         self._unsettled = 0
+        self._epoll = select.epoll()
 
     def run(self, moments: Sequence[float], grace_s: float) -> None:
         """Sends them all and waits for the answers, for so long after the last moment at most."""
@@ -139,7 +140,7 @@ class Generator:
         ahead = deque(began + moment for moment in moments)
         ends_at = max(ahead, default=began) + grace_s
         self._unsettled = len(ahead)
-        with select.epoll() as self._epoll:
+        with self._epoll:
             while self._unsettled and (now := time.monotonic()) < ends_at:
                 self._send(ahead, now)
                 time.sleep(_REST_S)
@@ -196,10 +197,11 @@ class Generator:
 
     def _settle(self, connection: Connection, status: int, now: float) -> None:
         due, connection.due = connection.due, None
+        is_answer = due is not None and status != NO_ANSWER
         if due is not None:
             self.seconds[status].append(now - due)
             self._unsettled -= 1
-        if status != NO_ANSWER and connection.is_usable:
+        if is_answer and connection.is_usable:
             self._free.append(connection)
         else:
             del self._connections[connection.fileno()]

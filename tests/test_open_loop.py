@@ -133,6 +133,26 @@ async def test_what_the_system_does_not_take_at_once_follows() -> None:
 
 
 @pytest.mark.anyio
+async def test_what_nobody_asked_for_ends_a_connection() -> None:
+    requests = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal requests
+        with suppress(asyncio.IncompleteReadError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                requests += 1
+                writer.write(OK)
+                await asyncio.sleep(SECONDS)
+                writer.write(OK)
+        writer.close()
+
+    async with serving(serve) as port:
+        seconds = await generated(port, [0.0, 4 * SECONDS, 4 * SECONDS], max_connections=2)
+    assert {status: len(each) for status, each in seconds.items()} == {200: 3}
+    assert requests == 3
+
+
+@pytest.mark.anyio
 async def test_no_request_follows_one_that_was_answered_before_all_of_it_was_sent() -> None:
     heads: list[bytes] = []
 
