@@ -8,8 +8,9 @@ which are sent in turn.
 The latency of an answer counts from the moment at which its request should have been sent, so a server that
 stalls, and a generator that falls behind, are both charged for everybody who would have waited. Each request
 takes a free connection or opens one, up to a bound; beyond it, requests wait, which counts too. It runs in a
-process of its own, looks every millisecond at what is due and what has come (so latencies are up to 2 ms too
-long), and says what it took of the processor.
+process of its own, looks every millisecond at what is due and what has come (so requests leave in groups, and
+latencies are 1 to 2 ms too long, or more if it had to wait for a processor, which `most_late_ms` tells), and
+says what it took of the processor.
 """
 
 import argparse
@@ -37,8 +38,7 @@ _LAST_CHUNK: Final = b"0\r\n\r\n"
 _READ_BYTES: Final = 64 * 1024
 _AHEAD_S: Final = 0.01  # of the first moment
 # Between two looks at what is due and what has come. A program that wakes up for each of thousands of
-# requests a second takes the caches from a server on the same cores, beside the processor time that it is
-# charged for: 7 % of what a flooded one could do (2 cores of an AMD EPYC, Zen 4, 2026-11-27).
+# requests a second stops a server on the same cores as often; what that takes is in nobody's processor time.
 _REST_S: Final = 0.001
 
 
@@ -93,17 +93,25 @@ class Connection:
         """The status of a whole answer, NO_ANSWER if the connection has ended; None if more is to come."""
         try:
             data = self._socket.recv(_READ_BYTES)
+        except BlockingIOError:
+            return None
         except OSError:
             data = b""
-        self.is_usable = bool(data)
+        self.is_usable = False
         if not data:
             return NO_ANSWER
         self._received += data
+        try:
+            return self._status()
+        except (ValueError, IndexError):  # it is no HTTP
+            return NO_ANSWER
+
+    def _status(self) -> int | None:
         head, end, rest = self._received.partition(_HEAD_END)
         fields = head.lower()
         if not end or not _is_complete(fields, rest):
             return None
-        # What is answered before all of it was sent is no more than half a request.
+        # The rest of a request that was answered early would be read as the next one.
         self.is_usable = self.is_sent and b"\r\nconnection: close" not in fields
         return int(head.split(b" ", 2)[1])
 
@@ -173,7 +181,10 @@ class Generator:
                 return connection
         if len(self._connections) == self._max_connections:
             return None
-        connection = Connection(self._port)
+        try:
+            connection = Connection(self._port)
+        except OSError:  # too many files are open
+            return None
         self._connections[connection.fileno()] = connection
         self._epoll.register(connection, select.EPOLLIN)
         return connection

@@ -66,6 +66,7 @@ def test_a_plain_request_is_read() -> None:
         b" folded: line",
         b"no colon",
         b"Empty: ",
+        b"Space-behind: two ",
         b"Tab:\tseparated",
         b"Bad Name: x",
         b"Control: \x01",
@@ -101,7 +102,16 @@ def test_what_is_not_one_whole_plain_request_goes_to_the_parser(data: bytes) -> 
 @given(
     lines=st.lists(
         st.sampled_from(
-            [b"Accept: */*", b"X-A:  two ", b"X-B: a:b", b"Host: y", b"te: x", b"X-C: \xe9", b"-: -"]
+            [
+                b"Accept: */*",
+                b"X-A:  two",
+                b"X-D: two ",
+                b"X-B: a:b",
+                b"Host: y",
+                b"te: x",
+                b"X-C: \xe9",
+                b"-: -",
+            ]
         )
     ),
     at=st.integers(0, len(WHOLE) - 1),

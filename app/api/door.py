@@ -28,7 +28,7 @@ _DIGIT: Final = "~"  # in place of those of the name of a request
 _SHUT_S: Final = 0.001  # for so long what was found too much is told to others, too
 _OWN: Final = frozenset({DEADLINE, request_id.NAME})
 _METHOD: Final = "POST"  # of whatever classifies
-_REMEMBERED: Final = 256  # addresses
+_REMEMBERED: Final = 256
 
 Client = tuple[str, int] | None  # address and port
 
@@ -187,7 +187,7 @@ def _way_in(path: str) -> tuple[str, str, ways_in.Reference | None]:
     return scope["path"], ways_in.template(scope) or "", ways_in.reference(scope)
 
 
-@lru_cache(_REMEMBERED)  # a full service is full of nearly the same, and names have a few lengths
+@lru_cache(_REMEMBERED)  # most refusals say the same, and names have a few lengths
 def _rendered(told: _Told, path: str, digits: int) -> tuple[bytes, list[bytes]]:
     """The answer of `problems`: headers up to the name, of so many `digits`, and the body without it."""
     name = _DIGIT * digits

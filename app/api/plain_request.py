@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 MAX_HEAD_BYTES: Final = 4096
 _HEAD: Final = re.compile(
-    rb"POST (/[0-9A-Za-z/._:-]*) HTTP/1\.1\r\n((?:[0-9A-Za-z-]+: [!-~][ -~]*\r\n){1,32})\r\n"
+    rb"POST (/[0-9A-Za-z/._:-]*) HTTP/1\.1\r\n((?:[0-9A-Za-z-]+: [!-~](?:[ -~]*[!-~])?\r\n){1,32})\r\n"
 )
 # They change what follows, on this connection or on the next request.
 _SPECIAL: Final = frozenset(
@@ -34,7 +34,7 @@ class Head(NamedTuple):
 
 
 def read(data: bytes) -> Head | None:
-    """The head of the one request that `data` is, from which the body is the rest; None if it is not one."""
+    """The head of the one request that `data` is; the body is the rest. None for anything else."""
     end = data.find(_END, 0, MAX_HEAD_BYTES) + len(_END)
     head = _head(data[:end]) if end >= len(_END) else None
     return head if head and head.body_bytes == len(data) - end else None
@@ -57,4 +57,4 @@ def _head(data: bytes) -> Head | None:
 @lru_cache(_REMEMBERED)  # most lines are the same in each request of a client
 def _header(line: bytes) -> _Header:
     name, _, value = line.partition(b": ")
-    return name.lower(), value.rstrip()
+    return name.lower(), value
