@@ -5,16 +5,16 @@
 
 First one client tells what an answer takes, and 32 in a closed loop what the peak is. Then, for each factor,
 an open loop sends that many times the peak, whatever comes back, while the probes and /metrics are asked.
-Five seconds after each, one client and 32 tell whether all is as before. The goodput is a share of the mean
-of the peaks before and after, since the machine's neighbours come and go, and of the cores that the generator
-on them leaves (`left`). It exits with 1 if a bar is missed.
+Five seconds after each, one client and 32 tell whether all is as before. The generator runs on the same
+cores: `left` is the share of them that it leaves, and the goodput is compared with that share of the first
+peak. It exits with 1 if a bar is missed.
 """
 
 import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +30,7 @@ from latency import percentile
 from measurement import CAPACITY_CLIENTS
 from pictures import PICTURES
 from prober import Prober
+from runner import say
 from server import Server, running
 
 from app.repository import Repository
@@ -49,19 +50,18 @@ STILL: Final = 0.9  # of the first peak, afterwards
 class Flood:
     """One factor. Shares are of the peak; times are in ms; `left` is the share of the cores for the service.
 
-    The peaks are in images per second. `other` counts answers that are neither 200 nor 503, and requests
-    without an answer.
+    `peak` is what came before all factors and `peak_after` what came after this one, in images per second.
+    `other` counts answers that are neither 200 nor 503, and requests without an answer.
     """
 
     factor: float
     rate: float
-    peak_before: float
+    peak: float
     peak_after: float
     answered_per_s: float
     refused_per_s: float
     other: int
     left: float
-    goodput: float
     answered_p50: float
     answered_p99: float
     refused_p50: float
@@ -72,6 +72,10 @@ class Flood:
     after_p99: float
     resident_mib: float
 
+    @property
+    def goodput(self) -> float:
+        return self.answered_per_s / (self.peak * self.left)
+
     def misses(self, before_p50: float) -> list[str]:
         """The bars that it misses."""
         bars = {
@@ -79,23 +83,14 @@ class Flood:
             f"{self.other} answers that are neither 200 nor 503": self.other == 0,
             f"probes p99 {self.probe_p99:.0f} ms": self.probe_p99 <= PROBE_WITHIN_MS,
             f"refusals p99 {self.refused_p99:.0f} ms": self.refused_p99 <= REFUSED_WITHIN_MS,
-            f"peak {self.peak_after:.0f} afterwards": self.peak_after >= STILL * self.rate / self.factor,
+            f"peak {self.peak_after:.0f} afterwards": self.peak_after >= STILL * self.peak,
             f"p50 {self.after_p50:.1f} ms afterwards": self.after_p50 <= AS_BEFORE * before_p50,
         }
         return [what for what, holds in bars.items() if not holds]
 
 
-def floods(server: Server, factors: Sequence[float], seconds: float, cores: int) -> Iterator[Flood]:
-    """One for each factor of the peak that is measured first."""
-    first = before = peak(server)
-    for factor in factors:
-        yield (found := flood(server, factor, factor * first, before, seconds, cores))
-        before = found.peak_after
-
-
-def flood(
-    server: Server, factor: float, rate: float, peak_before: float, seconds: float, cores: int
-) -> Flood:
+def flood(server: Server, factor: float, first_peak: float, seconds: float, cores: int) -> Flood:
+    rate = factor * first_peak
     bodies = server.bodies("raw", PICTURES[0])
     prober = Prober(server.port)
     prober.start()
@@ -107,18 +102,15 @@ def flood(
     statuses = {int(status): each for status, each in found["statuses"].items()}
     answered, refused = (statuses.pop(status, {"count": 0, "latency": {}}) for status in (200, 503))
     left = 1 - found["cpu_s"] / (cores * found["seconds"])
-    peak_after = peak(server)
-    mean_peak = (peak_before + peak_after) / 2
     return Flood(
         factor=factor,
         rate=rate,
-        peak_before=peak_before,
-        peak_after=peak_after,
+        peak=first_peak,
+        peak_after=peak(server),
         answered_per_s=answered["count"] / found["seconds"],
         refused_per_s=refused["count"] / found["seconds"],
         other=sum(each["count"] for each in statuses.values()),
         left=left,
-        goodput=answered["count"] / found["seconds"] / (mean_peak * left),
         answered_p50=answered["latency"].get("p50", 0.0),
         answered_p99=answered["latency"].get("p99", 0.0),
         refused_p50=refused["latency"].get("p50", 0.0),
@@ -148,7 +140,7 @@ def table(floods: Sequence[Flood]) -> str:
         *(
             "offered",
             "sent/s",
-            "peak",
+            "peak after",
             "200/s",
             "503/s",
             "other",
@@ -162,7 +154,7 @@ def table(floods: Sequence[Flood]) -> str:
     )
     rows = [
         [
-            *(f"{each.factor:g} x", f"{each.rate:.0f}", f"{each.peak_before:.0f}, {each.peak_after:.0f}"),
+            *(f"{each.factor:g} x", f"{each.rate:.0f}", f"{each.peak_after:.0f}"),
             *(
                 f"{each.answered_per_s:.0f}",
                 f"{each.refused_per_s:.0f}",
@@ -202,8 +194,8 @@ def publish(document: dict[str, Any], floods: Sequence[Flood], out: Path, where:
     stem = out / f"{document['date'][:10]}-{machine.slug(where)}-overload"
     stem.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n")
     head = (
-        f"# Overload, {document['date']}\n\n{where['cores']} cores of {where['processor']}. The peak is what "
-        f"{CAPACITY_CLIENTS} clients get, in images/s, before and after each factor; one client: p50 "
+        f"# Overload, {document['date']}\n\n{where['cores']} cores of {where['processor']}. Peak with "
+        f"{CAPACITY_CLIENTS} clients: {document['peak_per_s']:.0f} images/s; one client: p50 "
         f"{document['before'][0]:.1f} ms, p99 {document['before'][1]:.1f} ms. Each factor for "
         f"{document['seconds']:g} s. Times in ms.\n\n"
     )
@@ -222,21 +214,23 @@ def main() -> int:
     with running(ours, version, Path(), PICTURES[0]) as server:
         measurement.warm_up(server)
         before = alone(server)
-        print(f"one client p50 {before[0]:.1f} ms, p99 {before[1]:.1f} ms", flush=True)
-        found = list(floods(server, options.factors, options.seconds, where["cores"]))
+        first_peak = peak(server)
+        say(f"peak {first_peak:.0f} images/s; one client p50 {before[0]:.1f} ms, p99 {before[1]:.1f} ms")
+        floods = []
+        for factor in options.factors:
+            floods.append(found := flood(server, factor, first_peak, options.seconds, where["cores"]))
+            say(f"{factor:g} times the peak: {'; '.join(found.misses(before[0])) or 'every bar holds'}")
     document = {
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "machine": where,
         "seconds": options.seconds,
+        "peak_per_s": first_peak,
         "before": before,
-        "floods": [asdict(each) for each in found],
+        "floods": [asdict(each) | {"goodput": each.goodput} for each in floods],
     }
-    missed = {each.factor: each.misses(before[0]) for each in found}
-    print(table(found))
-    for factor, misses in missed.items():
-        print(f"{factor:g} times the peak: {'; '.join(misses) or 'every bar holds'}")
-    print(f"Written to {publish(document, found, options.out, where)}.json and .md")
-    return int(any(missed.values()))
+    print(table(floods))
+    print(f"Written to {publish(document, floods, options.out, where)}.json and .md")
+    return int(any(each.misses(before[0]) for each in floods))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from test_admission import any_way_in
 
 from app.api import plain_request
 from app.api.admission import Admission, Gate
-from app.api.door import Door
+from app.api.door import Door, _rendered
 from app.api.plain_request import Head
 from app.errors import OverloadedError
 from app.http_protocol import bounded
@@ -248,13 +248,21 @@ class Telling(Admission):
 
 
 async def test_each_refusal_says_what_there_was_too_much_of_then(settings: Settings, encode: Encode) -> None:
-    said = [("a", 1.0, 1, 2), ("a", 1.2, 1, 2), ("a", 1.2, 1, 3), ("a", 1.2, 4, 3), ("b", 1.2, 4, 3)]
+    said = [
+        ("a", 1.0, 1, 2),
+        ("a", 1.2, 1, 2),
+        ("a", 1.9, 1, 2),
+        ("a", 1.2, 1, 3),
+        ("a", 1.2, 4, 3),
+        ("b", 1.2, 4, 3),
+    ]
     errors = [
         OverloadedError(detail, retry_after_s=after, limit=limit, received=received)
         for detail, after, limit, received in said
     ]
     heard = []
     async with full(settings, encode()) as (app, door, _port, _engine):
+        rendered = _rendered.cache_info().misses
         telling = Door(app, Telling(settings, door._admission.gate, errors), door._names)
         head = plain_request.read(posted("/predict", b"x"))
         assert head
@@ -267,3 +275,4 @@ async def test_each_refusal_says_what_there_was_too_much_of_then(settings: Setti
             heard.append((problem["detail"], int(after[1]), problem["limit"], problem["received"]))
             await asyncio.sleep(0.002)
     assert heard == [(detail, ceil(after), limit, received) for detail, after, limit, received in said]
+    assert _rendered.cache_info().misses - rendered == len(set(heard)) < len(heard)

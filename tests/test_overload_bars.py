@@ -1,0 +1,51 @@
+"""What an overload is judged by: each bar is missed by itself, and none is eased by what the flood broke."""
+
+from dataclasses import replace
+
+import pytest
+from overload import Flood
+
+GOOD = Flood(
+    factor=5,
+    rate=3500,
+    peak=700,
+    peak_after=690,
+    answered_per_s=600,
+    refused_per_s=2800,
+    other=0,
+    left=0.9,
+    answered_p50=450,
+    answered_p99=500,
+    refused_p50=2,
+    refused_p99=9,
+    probe_p99=20,
+    probe_most=150,
+    after_p50=3.5,
+    after_p99=6,
+    resident_mib=240,
+)
+BEFORE_P50 = 2.5
+
+
+def test_goodput_is_of_the_first_peak_on_the_cores_that_were_left() -> None:
+    assert GOOD.goodput == pytest.approx(600 / 630)
+    assert replace(GOOD, peak_after=350).goodput == GOOD.goodput
+
+
+def test_what_keeps_every_bar_misses_none() -> None:
+    assert GOOD.misses(BEFORE_P50) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"answered_per_s": 530}, "goodput 84% of the peak that was left"),
+        ({"other": 1}, "1 answers that are neither 200 nor 503"),
+        ({"probe_p99": 101}, "probes p99 101 ms"),
+        ({"refused_p99": 51}, "refusals p99 51 ms"),
+        ({"peak_after": 620}, "peak 620 afterwards"),
+        ({"after_p50": 3.8}, "p50 3.8 ms afterwards"),
+    ],
+)
+def test_each_bar_is_missed_by_itself(changed: dict[str, float], said: str) -> None:
+    assert replace(GOOD, **changed).misses(BEFORE_P50) == [said]  # type: ignore[arg-type]  # of one field
