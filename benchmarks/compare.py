@@ -46,15 +46,13 @@ def parser() -> argparse.ArgumentParser:
     command = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    command.add_argument(
-        "--quick", action="store_true", help="fewer and shorter measurements: 3 to 4 minutes"
-    )
+    command.add_argument("--quick", action="store_true", help="what the bars need and no more: 3 minutes")
     command.add_argument("--only", metavar="NAMES", help=f"these alone, separated by commas: {names}")
     command.add_argument("--tune", action="store_true", help="try every setting of the peers instead")
     command.add_argument(
         "--rounds", type=int, default=1, metavar="N", help="turns of each; the median one counts (default: 1)"
     )
-    command.add_argument("--seconds", type=float, metavar="N", help="of each measurement (default: 10, or 3)")
+    command.add_argument("--seconds", type=float, metavar="N", help="of each measurement (default: 10, or 2)")
     command.add_argument(
         "--model", type=Path, default=Path("model/resnet18-cifar10"), metavar="PATH", help="what is served"
     )

@@ -120,9 +120,7 @@ FULL: Final = Plan(
     shares=(0.5, 0.7, 0.9),
     rounds=7,
 )
-QUICK: Final = Plan(
-    3.0, {"png32": (1, 32), "jpeg500": (32,), "jpeg12mp": (8,)}, every_body=False, shares=(0.7,), rounds=3
-)
+QUICK: Final = Plan(2.0, {"png32": (1, 32)}, every_body=False, shares=(0.7,), rounds=3)
 
 
 def closed(server: Server, plan: Plan) -> Iterator[Cell]:

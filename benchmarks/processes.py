@@ -44,8 +44,8 @@ def resident_bytes(processes: set[int]) -> int:
     return sum(_proportional_bytes(process) for process in processes)
 
 
-def end(processes: set[int], grace_s: float = 10.0) -> None:
-    """Ends processes that this one started: asks, waits, and then does not ask."""
+def end(processes: set[int], grace_s: float = 1.0) -> None:
+    """Ends processes that this one started: asks, waits, and then does not ask (LitServe waits for ever)."""
     for demand in (signal.SIGTERM, signal.SIGKILL):
         for process in processes:
             with contextlib.suppress(ProcessLookupError):

@@ -38,6 +38,9 @@ class RawEngine:
         self.probes.append(self._speed(self.batch, PROBE_S))
         return self.probes[-1]
 
+    def last(self) -> float:
+        return self.probes[-1] if self.probes else self.probe()
+
     def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities float32 [N, K] for uint8 [N, H, W, 3]."""
         probabilities: NDArray[np.float32] = self._engine.predict(images).probabilities

@@ -158,15 +158,18 @@ def _numbers(cell: Cell) -> list[str]:
 
 
 def draw(run: bars.Run, path: Path) -> None:
-    """Six panels, a bar for each server."""
+    """A panel for each number that was compared, a bar for each server."""
     from matplotlib import pyplot as plt
 
-    turns = [turn for turn in run.turns if turn.capacity]
-    names = [f"{turn.title}\n{turn.engine}" for turn in turns]
-    colours = ["#d1495b" if turn.name == OURS else "#30638e" for turn in turns]
-    figure, axes = plt.subplots(3, 2, figsize=(15, 14), layout="constrained")
-    for axis, (title, values) in zip(axes.flat, _panels(turns).items(), strict=True):
-        shown = axis.barh(names, values, color=colours)
+    compared = panels(run.turns)
+    rows = -(-len(compared) // 2)
+    figure, axes = plt.subplots(rows, 2, figsize=(15, 4.7 * rows), layout="constrained", squeeze=False)
+    for axis in axes.flat[len(compared) :]:
+        axis.remove()
+    for axis, (title, values) in zip(axes.flat, compared.items(), strict=False):
+        names = [f"{turn.title}\n{turn.engine}" for turn, _ in values]
+        colours = ["#d1495b" if turn.name == OURS else "#30638e" for turn, _ in values]
+        shown = axis.barh(names, [value for _, value in values], color=colours)
         axis.bar_label(shown, fmt="%.1f", padding=3)
         axis.margins(x=0.12)
         axis.invert_yaxis()
@@ -176,23 +179,29 @@ def draw(run: bars.Run, path: Path) -> None:
     plt.close(figure)
 
 
-def _panels(turns: Sequence[Turn]) -> dict[str, list[float]]:
-    def of(number: Callable[[Cell], float], picture: str, clients: int) -> list[float]:
-        cells = (turn.cell(picture, clients) for turn in turns)
-        return [number(cell) if cell else 0.0 for cell in cells]
+def panels(turns: Sequence[Turn]) -> dict[str, list[tuple[Turn, float]]]:
+    """By title, the servers that were measured and what they got, where these are at least two."""
 
-    def per_s(cell: Cell) -> float:
-        return cell.load.per_s
+    def of(picture: str, clients: int, number: Callable[[Cell], float]) -> list[tuple[Turn, float]]:
+        cells = [(turn, turn.cell(picture, clients)) for turn in turns]
+        return [(turn, number(cell)) for turn, cell in cells if cell]
 
-    return {
-        "32x32 PNG, 32 clients: images/s (more is better)": of(per_s, "png32", 32),
-        "32x32 PNG, 1 client: p50 in ms (less is better)": of(
-            lambda cell: cell.load.latency.p50 if cell.load.latency else 0.0, "png32", 1
-        ),
-        "500x375 JPEG, 32 clients: images/s (more is better)": of(per_s, "jpeg500", 32),
-        "12-megapixel JPEG, 8 clients: images/s (more is better)": of(per_s, "jpeg12mp", 8),
+    found = {
+        "32x32 PNG, 32 clients: images/s (more is better)": of("png32", 32, _per_s),
+        "32x32 PNG, 1 client: p50 in ms (less is better)": of("png32", 1, _p50),
+        "500x375 JPEG, 32 clients: images/s (more is better)": of("jpeg500", 32, _per_s),
+        "12-megapixel JPEG, 8 clients: images/s (more is better)": of("jpeg12mp", 8, _per_s),
         "32x32 PNG, 32 clients: processor time per image, ms (less is better)": of(
-            lambda cell: cell.cpu_ms, "png32", 32
+            "png32", 32, lambda cell: cell.cpu_ms
         ),
-        "Resident memory, MiB (less is better)": [turn.resident_mib for turn in turns],
+        "Resident memory, MiB (less is better)": [(turn, turn.resident_mib) for turn in turns if turn.cells],
     }
+    return {title: values for title, values in found.items() if len(values) > 1}
+
+
+def _per_s(cell: Cell) -> float:
+    return cell.load.per_s
+
+
+def _p50(cell: Cell) -> float:
+    return cell.load.latency.p50 if cell.load.latency else 0.0

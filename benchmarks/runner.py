@@ -50,7 +50,7 @@ class Runner:
     def turn(self, contender: Contender) -> Turn:
         """Everything about one server; one that cannot be measured has a reason instead."""
         turn = Turn(contender.name, contender.title, contender.engine, dict(contender.settings))
-        before = self.raw.probe()
+        before = self.raw.last()  # the one that ended the turn before
         try:
             if contender.environment is not None:
                 prepare(contender.environment, self.environments)

@@ -58,8 +58,10 @@ def test_rounds_are_written_down_with_everything_in_them() -> None:
     assert written["cell"]["load"]["answered"] == 30
 
 
-def test_quick_has_fewer_rounds() -> None:
+def test_quick_measures_what_the_bars_are_judged_by_and_no_more() -> None:
     assert (QUICK.rounds, FULL.rounds) == (3, 7)
+    assert QUICK.clients == {"png32": (1, 32)}
+    assert QUICK.shares == (0.7,)
 
 
 def test_everybody_is_compared_unless_some_are_named() -> None:

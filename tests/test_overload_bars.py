@@ -23,6 +23,7 @@ GOOD = Flood(
     after_p50=3.5,
     after_p99=6,
     resident_mib=240,
+    most_late=4,
 )
 BEFORE_P50 = 2.5
 

@@ -1,6 +1,7 @@
 """The page that a run becomes: nothing that was measured, lost or left out is missing."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from large_jpeg import Comparison
 from latency import Latency
 from load import Load
 from measurement import Cell, Round, Turn
-from report import losses, page
+from report import draw, losses, page, panels
 
 DOCUMENT: dict[str, Any] = {
     "date": "2026-11-24 12:00 UTC",
@@ -67,3 +68,17 @@ def test_where_a_peer_answers_all_and_this_service_does_not_is_told(run: Run) ->
     text = losses(Run([*run.turns, patient], 2, run.large_jpeg))
     assert "- Patient (openvino-int8), png32, multipart, 32 clients: all 400 requests answered" in text
     assert "3 of 5003 were not here" in text
+
+
+def test_what_one_server_alone_was_measured_at_is_no_comparison(run: Run, tmp_path: Path) -> None:
+    load = run.turns[0].cells[0].load
+    run.turns[0].cells.append(Cell("jpeg500", "multipart", 32, load, cpu_ms=4.5))
+    compared = panels(run.turns)
+    assert {title.split(" (")[0] for title in compared} == {
+        "32x32 PNG, 32 clients: images/s",
+        "32x32 PNG, 32 clients: processor time per image, ms",
+        "Resident memory, MiB",
+    }
+    assert {tuple(turn.name for turn, _ in values) for values in compared.values()} == {(OURS, "slower")}
+    draw(run, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
