@@ -18,11 +18,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import accumulate
+from math import ceil
 from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.batch_time import BatchTime
 from app.cores import give_way
 from app.engines import Prediction
 from app.errors import EngineError
@@ -31,7 +33,6 @@ from app.spare_time import SpareTime
 
 _Outcome = tuple[Piece, Answer | Exception]
 
-_SMOOTHING = 0.2  # weight of the newest batch in the average time per picture
 _LOOK_EVERY_S = 0.01
 _FULL_AHEAD = 2  # batches that have to wait before one of them goes ahead
 _LATELY_S = 0.25  # after an ordinary picture the next one is expected, and the background goes singly
@@ -43,6 +44,10 @@ class _Batch:
     pieces: list[Piece]
     background: bool
     began: float = field(default_factory=perf_counter)
+
+    @property
+    def pictures(self) -> int:
+        return sum(len(piece.images) for piece in self.pieces)
 
 
 class Batcher:
@@ -74,7 +79,7 @@ class Batcher:
         self._spare = SpareTime(batch_sizes[-1], lately_s)
         self._running: dict[int, _Batch] = {}
         self._batches = 0
-        self._seconds_per_picture = 0.0
+        self._batch_time = BatchTime()
         self._closing = False
         self._lock = threading.Lock()
         self._idle: list[threading.Condition] = []
@@ -98,7 +103,16 @@ class Batcher:
     @property
     def wait_s(self) -> float:
         """How long it takes until all of them are taken, judged by the latest batches."""
-        return self._seconds_per_picture * self._ordinary.queued
+        return self._emptied_s(self._ordinary.queued)
+
+    @property
+    def answer_s(self) -> float:
+        """How long a picture that is submitted now would take, with all that waits and runs before it."""
+        running = list(self._running.values())
+        pictures = self._ordinary.queued + 1
+        batches = len(running) + ceil(pictures / self._batch_sizes[-1])
+        pictures += sum(batch.pictures for batch in running)
+        return self._batch_time.estimate(batches, pictures) / self._concurrency
 
     @property
     def alive(self) -> bool:
@@ -154,7 +168,7 @@ class Batcher:
                 raise EngineError(
                     "The engine of this model version has stopped and answers nothing any more."
                 )
-            lane.put(job, self._seconds_per_picture)
+            lane.put(job, self._emptied_s)
             if self._has_free or self._has_turn:
                 self._wake()
 
@@ -253,14 +267,19 @@ class Batcher:
             return [outcome for piece in pieces for outcome in self._answer([piece])]
         ended = perf_counter()
         if by == self._predict:
-            self._took((ended - began) / len(joined))
+            self._took(ended - began, len(joined))
         parts = _split(prediction, [len(each) for each in images])
         return [(piece, Answer(part, len(joined), ended)) for piece, part in zip(pieces, parts, strict=True)]
 
-    def _took(self, seconds_per_picture: float) -> None:
+    def _took(self, seconds: float, pictures: int) -> None:
         with self._lock:
-            among_all = seconds_per_picture / max(self._concurrency, len(self._running))
-            self._seconds_per_picture += _SMOOTHING * (among_all - self._seconds_per_picture)
+            # One that was in the engine's own line took longer by as much as that kept it.
+            in_line = max(1.0, len(self._running) / self._concurrency)
+            self._batch_time.observe(pictures, seconds / in_line)
+
+    def _emptied_s(self, queued: int) -> float:
+        """How long it takes until a line of so many pictures has been taken."""
+        return self._batch_time.estimate(ceil(queued / self._batch_sizes[-1]), queued) / self._concurrency
 
     def _forget(self, job: Job) -> None:
         with self._lock:

@@ -101,13 +101,18 @@ class Lane:
         self._most = most
         self._what = what
 
-    def put(self, job: Job, seconds_per_picture: float) -> None:
+    def put(self, job: Job, emptied_s: Callable[[int], float]) -> None:
+        """At the end; `emptied_s` tells how many seconds a line of so many pictures takes.
+
+        Raises:
+            OverloadedError: there is no room for so many more.
+        """
         added = len(job.images)
         if self.queued + added > self._most:
             raise OverloadedError(
                 f"{self.queued} pictures wait for {self._what} and at most {self._most} may; this request "
                 f"adds {added}.",
-                retry_after_s=seconds_per_picture * self.queued,
+                retry_after_s=emptied_s(self.queued),
             )
         self.jobs.append(job)
         self.queued += added

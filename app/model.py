@@ -97,6 +97,11 @@ class Model:
         return self._batcher.wait_s
 
     @property
+    def answer_s(self) -> float:
+        """How long a picture that comes now would take, with all that waits and is computed before it."""
+        return self._batcher.answer_s
+
+    @property
     def in_flight(self) -> int:
         """Requests that hold this version."""
         return self._in_flight

@@ -20,11 +20,12 @@ class Body:
     content_type: str
     data: bytes
 
-    def head(self, port: int, path: str) -> bytes:
+    def head(self, port: int, path: str, timeout_ms: int | None = None) -> bytes:
         """The request line and the headers of a POST, with the empty line."""
+        deadline = "" if timeout_ms is None else f"X-Request-Timeout-Ms: {timeout_ms}\r\n"
         return (
             f"POST {path} HTTP/1.1\r\nHost: {HOST}:{port}\r\nContent-Type: {self.content_type}\r\n"
-            f"Content-Length: {len(self.data)}\r\n\r\n"
+            f"{deadline}Content-Length: {len(self.data)}\r\n\r\n"
         ).encode()
 
 

@@ -247,6 +247,9 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--rate", type=float, required=True, metavar="N", help="requests per second")
     command.add_argument("--seconds", type=float, default=10.0, metavar="N", help="how long (default: 10)")
+    command.add_argument(
+        "--timeout-ms", type=int, metavar="N", help="the deadline that each request asks this service for"
+    )
     command.add_argument("--even", action="store_true", help="at equal distances, not at random")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="of the random moments")
     command.add_argument("--connections", type=int, default=1000, metavar="N", help="at most (default: 1000)")
@@ -267,8 +270,9 @@ def chosen(options: argparse.Namespace) -> list[Body]:
 
 
 def generate(options: argparse.Namespace) -> str:
-    requests = [body.head(options.port, options.path) + body.data for body in chosen(options)]
-    generator = Generator(options.port, requests, options.connections)
+    port, path, timeout_ms = options.port, options.path, options.timeout_ms
+    requests = [body.head(port, path, timeout_ms) + body.data for body in chosen(options)]
+    generator = Generator(port, requests, options.connections)
     moments = list(schedule(options.rate, options.seconds, even=options.even, seed=options.seed))
     began, before_s = time.perf_counter(), time.process_time()
     generator.run(moments, options.grace)

@@ -2,12 +2,14 @@
 
     python benchmarks/overload.py
     python benchmarks/overload.py --seconds 10 --factors 5
+    python benchmarks/overload.py --timeout-ms 300
 
 First one client tells what an answer takes, and 32 in a closed loop what the peak is. Then, for each factor,
 an open loop sends that many times the peak, whatever comes back, while the probes and /metrics are asked.
 Five seconds after each, one client and 32 tell whether all is as before. The generator runs on the same
 cores: `left` is the share of them that it leaves, and the goodput is compared with that share of the first
-peak. It exits with 1 if a bar is missed.
+peak. With --timeout-ms, requests have that deadline, and a 504 is an answer that came too late. It exits
+with 1 if a bar is missed.
 """
 
 import argparse
@@ -40,6 +42,7 @@ RECOVERY_S: Final = 5.0
 RESULTS: Final = ROOT / "benchmarks" / "results"
 
 GOODPUT: Final = 0.85
+LATE: Final = 0.05  # of what is answered in time
 PROBE_WITHIN_MS: Final = 100.0
 REFUSED_WITHIN_MS: Final = 50.0
 AS_BEFORE: Final = 1.5  # times the p50 of one client
@@ -51,8 +54,9 @@ class Flood:
     """One factor. Shares are of the peak; times are in ms; `left` is the share of the cores for the service.
 
     `peak` is what came before all factors and `peak_after` what came after this one, in images per second.
-    `other` counts answers that are neither 200 nor 503, and requests without an answer; `most_late` is how
-    late the generator itself sent a request at worst.
+    `late` counts answers that were a 504 because of the requests' own deadline, and `other` what else is
+    neither 200 nor 503, with requests that had no answer; `most_late` is how late the generator itself sent a
+    request at worst.
     """
 
     factor: float
@@ -61,6 +65,7 @@ class Flood:
     peak_after: float
     answered_per_s: float
     refused_per_s: float
+    late_per_s: float
     other: int
     left: float
     answered_p50: float
@@ -82,6 +87,7 @@ class Flood:
         """The bars that it misses."""
         bars = {
             f"goodput {self.goodput:.0%} of the peak that was left": self.goodput >= GOODPUT,
+            f"{self.late_per_s:.0f} answers a second too late": self.late_per_s <= LATE * self.answered_per_s,
             f"{self.other} answers that are neither 200 nor 503": self.other == 0,
             f"probes p99 {self.probe_p99:.0f} ms": self.probe_p99 <= PROBE_WITHIN_MS,
             f"refusals p99 {self.refused_p99:.0f} ms": self.refused_p99 <= REFUSED_WITHIN_MS,
@@ -91,18 +97,22 @@ class Flood:
         return [what for what, holds in bars.items() if not holds]
 
 
-def flood(server: Server, factor: float, first_peak: float, seconds: float, cores: int) -> Flood:
+def flood(
+    server: Server, factor: float, first_peak: float, seconds: float, cores: int, timeout_ms: int | None
+) -> Flood:
     rate = factor * first_peak
+    options = [] if timeout_ms is None else ["--timeout-ms", str(timeout_ms)]
     bodies = server.bodies("raw", PICTURES[0])
     prober = Prober(server.port)
     prober.start()
-    found = measurement.generate(server.port, server.path("raw"), bodies, rate, seconds)
+    found = measurement.generate(server.port, server.path("raw"), bodies, rate, seconds, options)
     probes = prober.stop()
     resident = processes.resident_bytes(server.own) / 2**20
     time.sleep(RECOVERY_S)
     after = alone(server)
     statuses = {int(status): each for status, each in found["statuses"].items()}
-    answered, refused = (statuses.pop(status, {"count": 0, "latency": {}}) for status in (200, 503))
+    own = (200, 503, 504) if timeout_ms else (200, 503)
+    answered, refused, *late = (statuses.pop(status, {"count": 0, "latency": {}}) for status in own)
     left = 1 - found["cpu_s"] / (cores * found["seconds"])
     return Flood(
         factor=factor,
@@ -111,6 +121,7 @@ def flood(server: Server, factor: float, first_peak: float, seconds: float, core
         peak_after=peak(server),
         answered_per_s=answered["count"] / found["seconds"],
         refused_per_s=refused["count"] / found["seconds"],
+        late_per_s=sum(each["count"] for each in late) / found["seconds"],
         other=sum(each["count"] for each in statuses.values()),
         left=left,
         answered_p50=answered["latency"].get("p50", 0.0),
@@ -140,7 +151,7 @@ def alone(server: Server) -> tuple[float, float]:
 def table(floods: Sequence[Flood]) -> str:
     """In Markdown."""
     heads = (
-        *("offered", "sent/s", "peak after", "200/s", "503/s", "other", "goodput"),
+        *("offered", "sent/s", "peak after", "200/s", "503/s", "504/s", "other", "goodput"),
         *("200 p50", "200 p99", "503 p50", "503 p99", "probes p99", "slowest"),
         *("1 client 5 s later, p50", "p99", "sent late at worst", "resident, MiB"),
     )
@@ -150,6 +161,7 @@ def table(floods: Sequence[Flood]) -> str:
             *(
                 f"{each.answered_per_s:.0f}",
                 f"{each.refused_per_s:.0f}",
+                f"{each.late_per_s:.0f}",
                 str(each.other),
                 f"{each.goodput:.0%} ({each.left:.0%} left)",
             ),
@@ -175,6 +187,9 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--seconds", type=float, default=60, metavar="N", help="of each (default: 60)")
     command.add_argument(
+        "--timeout-ms", type=int, metavar="N", help="the deadline of each request (default: none of its own)"
+    )
+    command.add_argument(
         "--model", type=Path, default=Path("model/resnet18-cifar10"), metavar="PATH", help="what is served"
     )
     command.add_argument("--out", type=Path, default=RESULTS, metavar="PATH", help="folder of the results")
@@ -184,12 +199,16 @@ def parser() -> argparse.ArgumentParser:
 def publish(document: dict[str, Any], floods: Sequence[Flood], out: Path, where: dict[str, Any]) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     stem = out / f"{document['date'][:10]}-{machine.slug(where)}-overload"
+    timeout_ms, deadline = document["timeout_ms"], ""
+    if timeout_ms is not None:
+        stem = stem.with_name(f"{stem.name}-{timeout_ms}ms")
+        deadline = f" Each request has a deadline of {timeout_ms} ms."
     stem.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n")
     head = (
         f"# Overload, {document['date']}\n\n{where['cores']} cores of {where['processor']}. Peak with "
         f"{CAPACITY_CLIENTS} clients: {document['peak_per_s']:.0f} images/s; one client: p50 "
         f"{document['before'][0]:.1f} ms, p99 {document['before'][1]:.1f} ms. Each factor for "
-        f"{document['seconds']:g} s. Times in ms.\n\n"
+        f"{document['seconds']:g} s.{deadline} Times in ms.\n\n"
     )
     stem.with_suffix(".md").write_text(head + table(floods) + "\n")
     return stem
@@ -210,12 +229,14 @@ def main() -> int:
         say(f"peak {first_peak:.0f} images/s; one client p50 {before[0]:.1f} ms, p99 {before[1]:.1f} ms")
         floods = []
         for factor in options.factors:
-            floods.append(found := flood(server, factor, first_peak, options.seconds, where["cores"]))
+            found = flood(server, factor, first_peak, options.seconds, where["cores"], options.timeout_ms)
+            floods.append(found)
             say(f"{factor:g} times the peak: {'; '.join(found.misses(before[0])) or 'every bar holds'}")
     document = {
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "machine": where,
         "seconds": options.seconds,
+        "timeout_ms": options.timeout_ms,
         "peak_per_s": first_peak,
         "before": before,
         "floods": [asdict(each) | {"goodput": each.goodput} for each in floods],

@@ -1,4 +1,7 @@
-"""The service with an engine that takes a set time: arguments are the models, the port and the seconds."""
+"""The service with an engine that takes a set time.
+
+Arguments are the models, the port, the seconds and how many pictures may wait.
+"""
 
 import sys
 import time
@@ -28,9 +31,14 @@ class SlowEngine(FakeEngine):
         return super().predict(images)
 
 
-def main(root: str, port: str, seconds: str = str(SECONDS_PER_BATCH)) -> None:
+def main(
+    root: str,
+    port: str,
+    seconds: str = str(SECONDS_PER_BATCH),
+    queue_pictures: str = str(2 * PICTURES_PER_BATCH),
+) -> None:
     SlowEngine.seconds = float(seconds)
-    settings = Settings(model_root=Path(root), model_name=MODEL, queue_pictures=2 * PICTURES_PER_BATCH)
+    settings = Settings(model_root=Path(root), model_name=MODEL, queue_pictures=int(queue_pictures))
     app = create_app(settings, lambda *_: SlowEngine((PICTURES_PER_BATCH,)))
     uvicorn.run(
         app,

@@ -28,7 +28,7 @@ LAYERS = (
     ("app.loading",),
     ("app.model",),
     ("app.batching", "app.decoding", "app.deployment", "app.golden", "app.graph"),
-    ("app.lane", "app.spare_time"),
+    ("app.batch_time", "app.lane", "app.spare_time"),
     ("app.engines", "app.feedback_store", "app.metrics", "app.repository"),
     ("app.imaging", "app.importance", "app.overlay"),
     ("app.plain_png",),

@@ -1,11 +1,15 @@
 import asyncio
+import re
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from time import perf_counter
 
 import pytest
 from asgi import WAYS_IN, WayIn, call, classify, ready, sent, unread, until
 from conftest import Encode
 from fakes import FakeEngine
+from fastapi import FastAPI
 from test_admission import any_way_in
 
 from app import imaging
@@ -67,6 +71,70 @@ async def test_a_deadline_that_makes_no_sense_is_refused_before_the_body(
             answer = await call(app, way_in.path, unread, content_length="9", x_request_timeout_ms=value)
             assert (answer.status, "X-Request-Timeout-Ms must be a whole" in answer.message) == (400, True)
         assert b'classifier_refusals_total{code="invalid_parameter"} 5.0' in app.state.metrics.render()
+
+
+@asynccontextmanager
+async def slow(settings: Settings, picture: bytes, takes_s: float = 0.5) -> AsyncIterator[FastAPI]:
+    """The engine took so long for a batch and is held in the next one; behind it one picture waits."""
+    engine = FakeEngine()
+    async with ready(settings, engine) as app:
+        engine.gate.clear()
+        first = asyncio.create_task(classify(app, PREDICT, picture))
+        await asyncio.sleep(takes_s)
+        engine.gate.set()
+        assert (await first).status == 200
+        engine.gate.clear()
+        others = [asyncio.create_task(classify(app, PREDICT, picture))]
+        await until(lambda: engine.batches == [1, 1])
+        try:
+            others.append(asyncio.create_task(classify(app, PREDICT, picture)))
+            await until(lambda: app.state.serving.live.queued == 1)
+            yield app
+        finally:
+            engine.gate.set()
+        assert [(await each).status for each in others] == [200, 200]
+
+
+@any_way_in
+async def test_who_would_be_answered_too_late_is_refused_before_the_body_is_read(
+    settings: Settings, encode: Encode, way_in: WayIn
+) -> None:
+    """Two batches of half a second: the one that runs and the one that would have this picture."""
+    async with slow(settings, encode()) as app:
+        answer = await call(app, way_in.path, unread, content_length="100000", x_request_timeout_ms="1000")
+        assert answer.status == 503
+        said = r"An answer would take about ([0-9.]+) s, too long for a request that allows 1 s\."
+        assert (found := re.fullmatch(said, answer.message))
+        assert float(found[1]) >= 1
+        assert int(answer.headers["retry-after"]) >= 1
+
+
+async def test_who_allows_more_time_is_let_in_meanwhile(settings: Settings, encode: Encode) -> None:
+    async with slow(settings, encode()) as app:
+        in_time = asyncio.create_task(classify(app, PREDICT, encode(), x_request_timeout_ms="20000"))
+        await until(lambda: app.state.serving.live.queued == 2)
+    assert (await in_time).status == 200
+
+
+async def test_the_default_is_a_deadline_too(settings: Settings, encode: Encode) -> None:
+    async with slow(settings.model_copy(update={"request_timeout_s": 2}), encode(), takes_s=1) as app:
+        answer = await call(app, "/predict", unread, content_length="9")
+    assert (answer.status, "that allows 2 s" in answer.message) == (503, True)
+
+
+async def test_while_nothing_waits_nobody_is_refused_for_what_is_only_expected(
+    settings: Settings, encode: Encode
+) -> None:
+    """So an estimate that is too long ends by itself: the next picture shows what it takes now."""
+    engine = FakeEngine()
+    async with ready(settings, engine) as app:
+        engine.gate.clear()
+        first = asyncio.create_task(classify(app, PREDICT, encode()))
+        await asyncio.sleep(0.5)
+        engine.gate.set()
+        assert (await first).status == 200
+        assert app.state.serving.live.answer_s >= 0.5
+        assert (await classify(app, PREDICT, encode(), x_request_timeout_ms="450")).status == 200
 
 
 @any_way_in

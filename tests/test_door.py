@@ -24,6 +24,7 @@ from app.errors import OverloadedError
 from app.http_protocol import bounded
 from app.logs import FIELDS
 from app.main import Service, create_app
+from app.metrics import Metrics
 from app.model import State
 from app.settings import Settings
 
@@ -236,6 +237,39 @@ async def test_refusals_of_one_moment_are_each_whole_whatever_their_requests_are
     assert len(seen) == 6
 
 
+async def test_what_is_too_much_for_a_deadline_is_told_only_to_those_who_have_the_same(
+    settings: Settings, encode: Encode
+) -> None:
+    class Hurried(Admission):
+        """Too full for whoever does not allow the ten seconds that are the default here."""
+
+        def excess(self, *args: object, **_: object) -> OverloadedError | None:
+            (allowed_s,) = (arg for arg in args if isinstance(arg, float))
+            return OverloadedError(f"{allowed_s:g} s") if allowed_s < 10 else None
+
+    settings = settings.model_copy(update={"request_timeout_s": 10.0})
+    async with full(settings, encode()) as (app, door, _port, _engine):
+        hurried = Door(app, Hurried(settings, door._admission.gate), door._names)
+        told = []
+        for given in ("200", "200", "900", None, "200", "20000"):
+            headers = {"X-Request-Timeout-Ms": given} if given else {}
+            head = plain_request.read(posted("/predict", b"x", **headers))
+            assert head
+            answer = hurried.refusal_of(head, None)
+            told.append(json.loads(answer.partition(b"\r\n\r\n")[2])["detail"] if answer else "come in")
+    assert told == ["0.2 s", "0.2 s", "0.9 s", "come in", "0.2 s", "come in"]
+
+
+async def test_after_one_refusal_others_are_expected_at_the_door(settings: Settings, encode: Encode) -> None:
+    """Where deadlines are short, few requests are in, and yet there is too much for another one."""
+    gate = Gate(settings.model_copy(update={"queue_pictures": 1}), Metrics())
+    assert not gate.is_crowded
+    async with full(settings, encode()) as (app, _door, _port, _engine):
+        assert gate.excess(app.state.serving.live, app.state.decoder, allowed_s=30)
+        assert (gate.in_flight, gate.is_crowded) == (0, True)
+        await until(lambda: not gate.is_crowded)
+
+
 class Telling(Admission):
     """Finds each of these to be too much, one after the other."""
 
@@ -273,6 +307,6 @@ async def test_each_refusal_says_what_there_was_too_much_of_then(settings: Setti
             after = re.search(rb"retry-after: (\d+)\r\n", answer)
             assert after
             heard.append((problem["detail"], int(after[1]), problem["limit"], problem["received"]))
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(0.012)
     assert heard == [(detail, ceil(after), limit, received) for detail, after, limit, received in said]
     assert _rendered.cache_info().misses - rendered == len(set(heard)) < len(heard)

@@ -383,7 +383,7 @@ def queued(port: Port) -> float:
 
 
 @contextmanager
-def withheld(port: Port) -> Iterator[Any]:
+def withheld(port: Port, timeout_s: float = WAIT_S) -> Iterator[Any]:
     """A call whose message does not come."""
     end = threading.Event()
 
@@ -391,7 +391,7 @@ def withheld(port: Port) -> Iterator[Any]:
         end.wait(WAIT_S)
         yield from ()
 
-    call = port.channel.stream_unary(INFER).future(messages(), timeout=WAIT_S)
+    call = port.channel.stream_unary(INFER).future(messages(), timeout=timeout_s)
     try:
         yield call
     finally:
@@ -413,6 +413,29 @@ def test_a_full_service_refuses_before_the_message_and_says_when_to_come_back(se
         assert int(dict(call.trailing_metadata())["grpc-retry-pushback-ms"]) >= 1000
         assert port.triton.is_server_ready()
         assert port.figure('classifier_refusals_total{code="overloaded"}') == 1
+
+
+def test_a_call_that_would_be_answered_after_its_deadline_is_refused_before_the_message(
+    settings: Settings,
+) -> None:
+    with listening(settings, FakeEngine()) as port:
+        infer, asked = port.channel.unary_unary(INFER), ONE_PICTURE.SerializeToString()
+        port.engine.gate.clear()
+        first = infer.future(asked, timeout=WAIT_S)
+        time.sleep(1)
+        port.engine.gate.set()
+        assert first.result()
+        port.engine.gate.clear()
+        others = [infer.future(asked, timeout=WAIT_S) for _ in range(2)]
+        until(lambda: queued(port) == 1)
+        with (
+            withheld(port, timeout_s=2) as call,
+            pytest.raises(grpc.RpcError, match="too long for a request"),
+        ):
+            call.result()
+        assert call.code() is StatusCode.UNAVAILABLE
+        port.engine.gate.set()
+        assert all(each.result() for each in others)
 
 
 def test_calls_and_requests_share_one_limit(settings: Settings, encode: Encode) -> None:

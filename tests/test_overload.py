@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -39,12 +40,16 @@ def log(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def port(repository: Repository, log: Path) -> Iterator[int]:
+    with serving(repository, log) as port:
+        yield port
+
+
+@contextmanager
+def serving(repository: Repository, log: Path, *options: object) -> Iterator[int]:
     port = free_port()
-    script = Path(__file__).with_name("slow_service.py")
+    arguments = map(str, (Path(__file__).with_name("slow_service.py"), repository.root, port, *options))
     with log.open("w") as stream:
-        process = subprocess.Popen(
-            [sys.executable, str(script), str(repository.root), str(port)], env=environment(), stderr=stream
-        )
+        process = subprocess.Popen([sys.executable, *arguments], env=environment(), stderr=stream)
     try:
         wait_until_ready(port, process)
         yield port
@@ -69,11 +74,12 @@ def logged(log: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.read_text().splitlines()]
 
 
-async def request(port: int, method: str, path: str, body: bytes = b"") -> Sample:
+async def request(port: int, method: str, path: str, body: bytes = b"", deadline_ms: int = 30_000) -> Sample:
     """One request on a connection of its own; the time is until the whole answer is there."""
     began = time.perf_counter()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     head = f"{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Type: image/png\r\n"
+    head += f"X-Request-Timeout-Ms: {deadline_ms}\r\n"
     writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
     answer = await reader.read()
     writer.close()
@@ -82,13 +88,13 @@ async def request(port: int, method: str, path: str, body: bytes = b"") -> Sampl
     return Sample(int(lines[0].split()[1]), fields.get("retry-after", ""), time.perf_counter() - began)
 
 
-async def offered(port: int, picture: bytes, per_s: float) -> list[Sample]:
+async def offered(port: int, picture: bytes, per_s: float, deadline_ms: int = 30_000) -> list[Sample]:
     """Requests at their times, whether or not earlier ones have been answered."""
     began = time.perf_counter()
     running = []
     for number in range(round(per_s * SECONDS)):
         await asyncio.sleep(max(0.0, began + number / per_s - time.perf_counter()))
-        running.append(asyncio.create_task(request(port, "POST", "/predict", picture)))
+        running.append(asyncio.create_task(request(port, "POST", "/predict", picture, deadline_ms)))
     return await asyncio.gather(*running)
 
 
@@ -125,3 +131,22 @@ async def test_beyond_saturation_it_answers_what_it_can_and_refuses_the_rest_at_
 
     after = await request(port, "POST", "/predict", picture)
     assert (after.status, after.seconds < alone.seconds + 5 * SECONDS_PER_BATCH) == (200, True)
+
+
+async def test_beyond_saturation_deadlines_are_kept_and_cost_no_answers(
+    repository: Repository, encode: Encode, log: Path
+) -> None:
+    """Five seconds' pictures may wait: an engine that took the oldest of them would answer nobody in time."""
+    picture, deadline_ms = encode(), 1500
+    room = round(10 * SECONDS_PER_BATCH * CAPACITY_PER_S)
+    with serving(repository, log, SECONDS_PER_BATCH, room) as port:
+        for _ in range(2):
+            await request(port, "POST", "/predict", picture)
+        samples = await offered(port, picture, 5 * CAPACITY_PER_S, deadline_ms)
+    answered = [sample for sample in samples if sample.status == 200]
+    assert len(answered) >= 0.85 * CAPACITY_PER_S * SECONDS
+    # By the clock of the client, which may wait for a core with its answer in hand.
+    assert median(sample.seconds for sample in answered) < deadline_ms / 1000
+    late = [sample for sample in samples if sample.status == 504]
+    assert len(late) <= 0.1 * len(answered)
+    assert {sample.status for sample in samples} <= {200, 503, 504}

@@ -12,6 +12,7 @@ GOOD = Flood(
     peak_after=690,
     answered_per_s=600,
     refused_per_s=2800,
+    late_per_s=30,
     other=0,
     left=0.9,
     answered_p50=450,
@@ -41,6 +42,7 @@ def test_what_keeps_every_bar_misses_none() -> None:
     ("changed", "said"),
     [
         ({"answered_per_s": 530}, "goodput 84% of the peak that was left"),
+        ({"late_per_s": 31}, "31 answers a second too late"),
         ({"other": 1}, "1 answers that are neither 200 nor 503"),
         ({"probe_p99": 101}, "probes p99 101 ms"),
         ({"refused_p99": 51}, "refusals p99 51 ms"),

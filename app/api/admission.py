@@ -1,6 +1,7 @@
 """Refuses what cannot be answered before its body is read, so that a full service stays quick."""
 
-from typing import Self
+from time import monotonic
+from typing import Final, Self
 
 from starlette.types import Scope
 
@@ -14,6 +15,10 @@ from app.model import Model
 from app.serving import Serving
 from app.settings import Settings
 
+# Of the time that a request allows: what is estimated to take longer would often be too late.
+_IN_TIME: Final = 0.8
+_SHUT_S: Final = 0.1  # a service that refused one expects others
+
 
 class Gate:
     """Counts the requests to classify that are being received or answered, whatever way they came in.
@@ -26,13 +31,14 @@ class Gate:
         self._many = min(settings.queue_pictures, settings.max_requests_in_flight)
         self._counted = _Counted(self, metrics)
         self._coming = 0
+        self._shut_until = 0.0
         self.in_flight = 0
         self.received_bytes = 0
 
     @property
     def is_crowded(self) -> bool:
-        """Whether so many requests are in that another one may well be too much."""
-        return self.in_flight + self._coming >= self._many
+        """Whether one more may well be too much: so many are in, or one was too much a moment ago."""
+        return self.in_flight + self._coming >= self._many or monotonic() < self._shut_until
 
     def let_in(self) -> None:
         """Counts a request that is on its way to its task, until `has_come`.
@@ -48,25 +54,32 @@ class Gate:
     def coming(self) -> int:
         return self._coming
 
-    def check(self, model: Model, decoder: Decoder, ahead: int = 0) -> None:
+    def check(self, model: Model, decoder: Decoder, allowed_s: float) -> None:
         """Costs microseconds, since a service that is full does little else.
 
-        `ahead` are requests that are counted nowhere else and come first.
-
         Raises:
-            OverloadedError: too many pictures or bytes are waiting, or too many requests are in.
+            OverloadedError: too much waits for one more that allows so many seconds for its answer.
         """
-        too_much = self.excess(model, decoder, ahead)
+        too_much = self.excess(model, decoder, allowed_s)
         if too_much:
             raise too_much
 
     def excess(
-        self, model: Model, decoder: Decoder, ahead: int = 0, body_bytes: int = 0
+        self, model: Model, decoder: Decoder, allowed_s: float, ahead: int = 0, body_bytes: int = 0
     ) -> OverloadedError | None:
         """What `check` raises. To raise and to catch it takes as long as to find it.
 
-        `body_bytes` is what is still to be read. A decoder that has nothing to do takes them, however many.
+        `ahead` are requests that are counted nowhere else and come first; `body_bytes` is what is still to be
+        read. A decoder that has nothing to do takes them, however many.
         """
+        too_much = self._excess(model, decoder, allowed_s, ahead, body_bytes)
+        if too_much:
+            self._shut_until = monotonic() + _SHUT_S
+        return too_much
+
+    def _excess(
+        self, model: Model, decoder: Decoder, allowed_s: float, ahead: int, body_bytes: int
+    ) -> OverloadedError | None:
         pictures, most = ahead + decoder.waiting + model.queued, self._settings.queue_pictures
         if pictures >= most:
             return OverloadedError(
@@ -92,7 +105,7 @@ class Gate:
                 limit=most,
                 received=waiting + body_bytes,
             )
-        return None
+        return _lateness(model, decoder, allowed_s) if pictures else None
 
     def counted(self) -> "_Counted":
         """Counts one more while it lasts."""
@@ -105,6 +118,24 @@ class Gate:
             OverloadedError: all bodies together have become too large.
         """
         return _Receiving(self, self._settings.received_bytes)
+
+
+def _lateness(model: Model, decoder: Decoder, allowed_s: float) -> OverloadedError | None:
+    """For one more that would be answered too late.
+
+    To let it wait would help nobody, and an engine that always takes the oldest would be busy with what is
+    about to be given up. Asked only while something waits: so an estimate that is too long is soon mended by
+    pictures that came in, as the queue ends.
+    """
+    takes_s = decoder.wait_s + model.answer_s
+    if takes_s <= _IN_TIME * allowed_s:
+        return None
+    return OverloadedError(
+        f"An answer would take about {takes_s:.2g} s, too long for a request that allows {allowed_s:g} s.",
+        retry_after_s=takes_s,
+        limit=allowed_s,
+        received=float(f"{takes_s:.2g}"),
+    )
 
 
 class _Counted:
@@ -164,34 +195,35 @@ class Admission:
         Raises:
             ParameterError: its deadline makes no sense.
             NotReadyError: no model answers.
-            OverloadedError: the service is full.
+            OverloadedError: the service is full, or too full for the deadline.
         """
-        self.check_deadline(scope)
+        allowed_s = self.allowed_s(scope)
         body_bytes = announced_bytes(scope) if decoder.waiting_bytes else 0
-        too_much = self.excess(serving, decoder, ways_in.reference(scope), body_bytes=body_bytes)
+        too_much = self.excess(serving, decoder, ways_in.reference(scope), allowed_s, body_bytes=body_bytes)
         if too_much:
             raise too_much
 
-    def check_deadline(self, scope: Scope) -> None:
-        """Raises ParameterError if that of the request makes no sense."""
-        timeout_s(scope, self._settings)
+    def allowed_s(self, scope: Scope) -> float:
+        """Seconds that its answer may take. Raises ParameterError if what it says of that makes no sense."""
+        return timeout_s(scope, self._settings)
 
     def excess(
         self,
         serving: Serving,
         decoder: Decoder,
         reference: ways_in.Reference | None,
+        allowed_s: float,
         ahead: int = 0,
         body_bytes: int = 0,
     ) -> OverloadedError | None:
-        """What there is too much of for one more, whose deadline makes sense; `reference` is whom it asks.
+        """What there is too much of for one more that allows so many seconds; `reference` is whom it asks.
 
         `ahead` of it come requests that are counted nowhere else, and `body_bytes` of it are not yet read.
 
         Raises:
             NotReadyError: no model answers.
         """
-        return self.gate.excess(_asked(serving, reference), decoder, ahead, body_bytes)
+        return self.gate.excess(_asked(serving, reference), decoder, allowed_s, ahead, body_bytes)
 
 
 def _asked(serving: Serving, reference: ways_in.Reference | None) -> Model:

@@ -17,7 +17,7 @@ from starlette.types import Scope
 from app.api import problems, request_id, ways_in
 from app.api.admission import Admission
 from app.api.deadline import NAME as DEADLINE
-from app.api.headers import header
+from app.api.headers import raw_header
 from app.api.limits import SOON_READ_BYTES, is_soon_read
 from app.api.observation import Observed, shown_path
 from app.api.plain_request import Head
@@ -25,8 +25,10 @@ from app.errors import OverloadedError, ServiceError
 from app.metrics import Metrics
 
 _DIGIT: Final = "~"  # in place of those of the name of a request
-_SHUT_S: Final = 0.001  # for so long what was found too much is told to others, too
-_OWN: Final = frozenset({DEADLINE, request_id.NAME})
+# For so long what was found too much is told to others, too: a small part of the time that what waits takes.
+_LEAST_SHUT_S: Final = 0.001
+_MOST_SHUT_S: Final = 0.01
+_SHUT: Final = 0.02
 _METHOD: Final = "POST"  # of whatever classifies
 _REMEMBERED: Final = 256
 
@@ -80,16 +82,16 @@ class Door:
             too_much = self._too_much(asking) if asking.way_in else None
             if too_much is None:
                 return None
-            until = monotonic() + _SHUT_S
-            self._shut = shut = _Shut(until, asking.path, asking.way_in, _Told.of(too_much))
+            self._shut = shut = _Shut.of(too_much, asking)
         return self._refuse(shut, asking.shown, client, self._names.of(asking.name))
 
     def _too_much(self, asking: "_Asking") -> OverloadedError | None:
         state, ahead = self._service.state, self._admission.gate.coming
         try:
-            if asking.has_deadline:
-                self._admission.check_deadline({"headers": asking.headers})
-            return self._admission.excess(state.serving, state.decoder, asking.reference, ahead)
+            allowed_s = self._admission.allowed_s({"headers": asking.headers})
+            return self._admission.excess(
+                state.serving, state.decoder, asking.reference, allowed_s, ahead=ahead
+            )
         except ServiceError:
             return None
 
@@ -104,15 +106,25 @@ class Door:
 
 
 class _Shut(NamedTuple):
-    """What there was too much of for a request to `path`, and is until a moment for all others like it."""
+    """What there was too much of for a request to `path`, and is until a moment for all others like it.
+
+    Those ask by the same `deadline`: one that allows more time may be answered.
+    """
 
     until: float
     path: str
     way_in: str
+    deadline: bytes | None
     told: "_Told"
 
+    @classmethod
+    def of(cls, too_much: OverloadedError, asking: "_Asking") -> Self:
+        for_s = min(_MOST_SHUT_S, max(_LEAST_SHUT_S, _SHUT * too_much.retry_after_s))
+        told = _Told.of(too_much)
+        return cls(monotonic() + for_s, asking.path, asking.way_in, asking.deadline, told)
+
     def is_for(self, asking: "_Asking") -> bool:
-        alike = (asking.path, asking.way_in) == (self.path, self.way_in) and not asking.has_deadline
+        alike = (asking.path, asking.way_in, asking.deadline) == (self.path, self.way_in, self.deadline)
         return alike and monotonic() < self.until
 
     def is_for_plain(self, head: Head) -> bool:
@@ -121,7 +133,8 @@ class _Shut(NamedTuple):
             head.path == self.path
             and monotonic() < self.until
             and head.body_bytes <= SOON_READ_BYTES
-            and _OWN.isdisjoint(head.headers)
+            and head.headers.get(DEADLINE) == self.deadline
+            and request_id.NAME not in head.headers
         )
 
 
@@ -142,7 +155,7 @@ class _Asking(NamedTuple):
     """What decides about a request; `way_in` is empty if it is not refused here.
 
     That is what classifies nothing, and what has more of a body than is soon read over. `shown` is the path
-    as it came, and `name` what the caller calls the request.
+    as it came, `deadline` what the caller says of it, and `name` what it calls the request.
     """
 
     path: str
@@ -150,7 +163,7 @@ class _Asking(NamedTuple):
     headers: Sequence[tuple[bytes, bytes]]
     way_in: str
     reference: ways_in.Reference | None
-    has_deadline: bool
+    deadline: bytes | None
     name: str
 
 
@@ -162,7 +175,7 @@ def _asking(scope: Scope) -> _Asking:
         headers=scope["headers"],
         way_in=(ways_in.template(scope) or "") if is_soon_read(scope) else "",
         reference=ways_in.reference(scope),
-        has_deadline=header(scope, DEADLINE) is not None,
+        deadline=raw_header(scope, DEADLINE),
         name=request_id.given(scope),
     )
 
@@ -176,7 +189,7 @@ def _asking_plainly(head: Head) -> _Asking:
         headers=headers,
         way_in=way_in if head.body_bytes <= SOON_READ_BYTES else "",
         reference=reference,
-        has_deadline=DEADLINE in head.headers,
+        deadline=head.headers.get(DEADLINE),
         name=request_id.given({"headers": headers}),
     )
 

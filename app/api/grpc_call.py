@@ -47,7 +47,7 @@ class Method:
     path: str
     request: Any
     answer: Callable[[Any], Awaitable[Any]]
-    admits: Callable[[], None] | None = None
+    admits: Callable[[float], None] | None = None
     quiet: bool = False
 
 
@@ -90,22 +90,23 @@ class Calls:
     async def _answer(
         self, method: Method, messages: AsyncGenerator[bytes], context: Any, seen: Observed
     ) -> bytes:
-        with self._admitted(method), self.gate.receiving() as arrived:
+        allowed_s = _allowed_s(context.time_remaining(), self.settings.request_timeout_s)
+        with self._admitted(method, allowed_s), self.gate.receiving() as arrived:
             data = await self._read(messages)
             arrived(len(data))
             seen.read(len(data))
-            async with _in_time(context.time_remaining(), self.settings.request_timeout_s):
+            async with _in_time(_allowed_s(context.time_remaining(), self.settings.request_timeout_s)):
                 parse = partial(protobuf.parse, data, method.request, self.settings.queue_pictures)
                 answer = await method.answer(await body.beside(parse, len(data)))
         reply: bytes = answer.SerializeToString()
         return reply
 
     @contextmanager
-    def _admitted(self, method: Method) -> Iterator[None]:
+    def _admitted(self, method: Method, allowed_s: float) -> Iterator[None]:
         if method.admits is None:
             yield
             return
-        method.admits()
+        method.admits(allowed_s)
         with self.gate.counted():
             yield
 
@@ -122,10 +123,13 @@ class Calls:
             ) from error
 
 
-@asynccontextmanager
-async def _in_time(remaining_s: float | None, most_s: float) -> AsyncIterator[None]:
+def _allowed_s(remaining_s: float | None, most_s: float) -> float:
     """Until the caller's deadline, if there is one, and at most so long."""
-    seconds = most_s if remaining_s is None else min(remaining_s, most_s)
+    return most_s if remaining_s is None else min(remaining_s, most_s)
+
+
+@asynccontextmanager
+async def _in_time(seconds: float) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(seconds):
             yield

@@ -42,8 +42,8 @@ async def start(service: InferenceService, calls: Calls) -> Any:
 def _handlers(service: InferenceService, calls: Calls) -> Iterator[Any]:
     """One for each service on the port."""
 
-    def admits() -> None:
-        calls.gate.check(service.serving.live, service.decoder)
+    def admits(allowed_s: float) -> None:
+        calls.gate.check(service.serving.live, service.decoder, allowed_s)
 
     for offered in (service, HealthService(service.serving)):
         methods = {
