@@ -3,6 +3,7 @@
 import base64
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ import tritonclient.http as triton_http
 from conftest import Encode, free_port
 from fakes import MODEL
 from numpy.typing import NDArray
+from PIL import Image
 
 from app import imaging
 from app.repository import Repository, Version
@@ -247,11 +250,16 @@ def test_the_help_names_every_setting() -> None:
 
 
 @pytest.fixture(scope="module")
-def shipped_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def shipped() -> Path:
     if not Repository(ROOT / "model").versions(SHIPPED):
         pytest.skip("no version of the model that ships is published in this checkout")
+    return ROOT / "model"
+
+
+@pytest.fixture(scope="module")
+def shipped_service(shipped: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     log = tmp_path_factory.mktemp("shipped") / "log"
-    with running(log, "app", model_root=ROOT / "model") as service:
+    with running(log, "app", model_root=shipped) as service:
         service.wait_until_ready()
         yield service
 
@@ -314,3 +322,63 @@ def test_every_way_in_gives_the_same_probabilities(shipped_service: Service, pho
     (_, first), *others = answers(shipped_service, photograph.read_bytes())
     assert len(others) == 12
     assert [name for name, found in others if not np.array_equal(np.float32(found), np.float32(first))] == []
+
+
+# What goes wrong around it
+
+
+def test_where_nothing_can_be_written_every_picture_is_answered(
+    shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk, and no folder for what is passing: a large form and the log would need them."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "gone"))
+    noise = np.random.default_rng(0).integers(0, 256, (1200, 1600, 3), dtype=np.uint8)
+    large = BytesIO()
+    Image.fromarray(noise).save(large, "JPEG", quality=95)
+    assert len(large.getvalue()) > 2**20
+    with running(tmp_path / "log", "app", model_root=shipped) as service:
+        service.wait_until_ready()
+        resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE, (0, 0))
+        logged = service.log.stat().st_size
+        for path in ("/predict", "/predict/batch", "/explain"):
+            for data in ((ROOT / "examples" / "cat.jpg").read_bytes(), large.getvalue()):
+                answer = service.client.post(path, files={"file": data})
+                assert answer.status_code == 200, answer.text
+        assert service.client.get("/metrics").status_code == 200
+        assert service.log.stat().st_size == logged
+        service.process.terminate()
+        assert service.process.wait(timeout=60) == 0
+
+
+def test_connections_leave_nothing_behind_however_they_end(shipped_service: Service) -> None:
+    picture = (ROOT / "examples" / "cat.jpg").read_bytes()
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
+    head += b"Content-Length: %d\r\n\r\n" % len(picture)
+    whole = head + picture
+    process = Path("/proc") / str(shipped_service.process.pid)
+
+    def connect(sent: bytes, *, answered: bool) -> None:
+        host, _, port = shipped_service.address.rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=20) as connection:
+            connection.sendall(sent)
+            assert not answered or connection.recv(12) == b"HTTP/1.1 200"
+
+    def held() -> tuple[int, int]:
+        return len(list((process / "fd").iterdir())), len(list((process / "task").iterdir()))
+
+    def many(times: int) -> None:
+        for _ in range(times):
+            connect(whole, answered=True)
+            for sent in (b"", head[:20], head, whole[:-1], whole):
+                connect(sent, answered=False)
+
+    many(10)
+    shipped_service.client.get("/livez")
+    time.sleep(1)
+    before = held()
+    many(60)
+    deadline = time.monotonic() + 20
+    while held() > before and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert held() <= before
+    assert shipped_service.client.post("/predict", files={"file": picture}).json()["label"] == "cat"

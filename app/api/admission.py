@@ -17,7 +17,7 @@ from app.settings import Settings
 
 # Of the time that a request allows: what is estimated to take longer would often be too late.
 _IN_TIME: Final = 0.8
-_SHUT_S: Final = 0.1  # a service that refused one expects others
+_WARY_S: Final = 0.1  # a service that refused one expects others
 
 
 class Gate:
@@ -31,14 +31,14 @@ class Gate:
         self._many = min(settings.queue_pictures, settings.max_requests_in_flight)
         self._counted = _Counted(self, metrics)
         self._coming = 0
-        self._shut_until = 0.0
+        self._wary_until = 0.0
         self.in_flight = 0
         self.received_bytes = 0
 
     @property
     def is_crowded(self) -> bool:
         """Whether one more may well be too much: so many are in, or one was too much a moment ago."""
-        return self.in_flight + self._coming >= self._many or monotonic() < self._shut_until
+        return self.in_flight + self._coming >= self._many or monotonic() < self._wary_until
 
     def let_in(self) -> None:
         """Counts a request that is on its way to its task, until `has_come`.
@@ -74,7 +74,7 @@ class Gate:
         """
         too_much = self._excess(model, decoder, allowed_s, ahead, body_bytes)
         if too_much:
-            self._shut_until = monotonic() + _SHUT_S
+            self._wary_until = monotonic() + _WARY_S
         return too_much
 
     def _excess(
@@ -130,11 +130,12 @@ def _lateness(model: Model, decoder: Decoder, allowed_s: float) -> OverloadedErr
     takes_s = decoder.wait_s + model.answer_s
     if takes_s <= _IN_TIME * allowed_s:
         return None
+    takes, allowed = float(f"{takes_s:.2g}"), round(allowed_s, 3)
     return OverloadedError(
-        f"An answer would take about {takes_s:.2g} s, too long for a request that allows {allowed_s:g} s.",
+        f"An answer would take about {takes:g} s, too long for a request that allows {allowed:g} s.",
         retry_after_s=takes_s,
-        limit=allowed_s,
-        received=float(f"{takes_s:.2g}"),
+        limit=allowed,
+        received=takes,
     )
 
 
