@@ -13,6 +13,7 @@ when nothing else waits, as `SpareTime` allows: whoever comes next waits for no 
 """
 
 import asyncio
+import logging
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -31,10 +32,12 @@ from app.errors import EngineError
 from app.lane import Answer, Job, Lane, Piece, Predict, Result
 from app.spare_time import SpareTime
 
+_LOG = logging.getLogger(__name__)
 _Outcome = tuple[Piece, Answer | Exception]
 
 _LOOK_EVERY_S = 0.01
 _FULL_AHEAD = 2  # batches that have to wait before one of them goes ahead
+_MOST_FAILURES = 5  # batches in a row without any answer: not the pictures are at fault, but the engine
 _LATELY_S = 0.25  # after an ordinary picture the next one is expected, and the background goes singly
 
 
@@ -80,6 +83,7 @@ class Batcher:
         self._running: dict[int, _Batch] = {}
         self._batches = 0
         self._batch_time = BatchTime()
+        self._failures = 0  # in a row
         self._closing = False
         self._lock = threading.Lock()
         self._idle: list[threading.Condition] = []
@@ -178,13 +182,30 @@ class Batcher:
         batch = None
         try:
             while batch := self._next_batch(called):
-                self._deliver(self._answer(batch.pieces))
+                outcomes = self._answer(batch.pieces)
+                self._deliver(outcomes)
                 self._end(batch)
                 batch = None  # it holds pictures
+                if self._is_broken(outcomes):
+                    return
         finally:
             if batch:
                 self._end(batch)
             self._stop([batch] if batch else [])
+
+    def _is_broken(self, outcomes: list[_Outcome]) -> bool:
+        """Whether the engine has answered nobody for so long that it is to be taken for dead."""
+        if outcomes[0][0].job.by != self._predict:
+            return False
+        errors = [outcome for _, outcome in outcomes if isinstance(outcome, Exception)]
+        with self._lock:
+            self._failures = self._failures + 1 if len(errors) == len(outcomes) else 0
+            is_broken = self._failures == _MOST_FAILURES
+        if is_broken:
+            _LOG.error(
+                "The engine failed on %d batches in a row, at last with: %s", _MOST_FAILURES, errors[-1]
+            )
+        return is_broken
 
     def _next_batch(self, called: threading.Condition) -> _Batch | None:
         """Waits for work and takes a batch of it; None when closing and nothing waits."""

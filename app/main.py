@@ -209,6 +209,10 @@ async def _tend(serving: Serving) -> None:
     except EngineError as error:
         _LOG.critical("%s", error)
         raise SystemExit(CANNOT_GO_ON) from error
+    except Exception as error:
+        # Nobody would notice any more that an engine stops or hangs.
+        _LOG.critical("What looks after the engines has failed.", exc_info=error)
+        raise SystemExit(CANNOT_GO_ON) from error
 
 
 async def _tell_others(figures: Metrics) -> None:

@@ -136,6 +136,7 @@ CONTENDERS: Final = (
         {"multipart": Route("/predict", "file"), "raw": Route("/predict")},
         None,
         {"CLASSIFIER_PORT": "{0}", "CLASSIFIER_LOG_LEVEL": "warning", "CLASSIFIER_DRAIN_S": "0"},
+        [{"CLASSIFIER_WORKERS": "1"}, {"CLASSIFIER_WORKERS": "2"}],
     ),
     _fastapi("fastapi-keras", "FastAPI, Model.predict", "keras_predict.py"),
     _fastapi(BASELINE, "FastAPI, SavedModel signature", "saved_model.py"),

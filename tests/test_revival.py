@@ -88,6 +88,50 @@ async def test_it_is_started_again(serving: Serving, made: Engines, caplog: pyte
         await tending
 
 
+async def test_one_that_answers_nobody_any_more_is_started_again(
+    serving: Serving, made: Engines, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its thread is well, so it would give everybody a 500 while /readyz says that all is well."""
+    tending = asyncio.create_task(serving.tend())
+    broken = serving.live
+    made.made[0].fails_on = lambda _: True
+    for _ in range(5):
+        assert serving.state is State.READY
+        with pytest.raises(EngineError, match="told to fail"):
+            await broken.predict(BLACK)
+    await until(lambda: not broken.alive)
+    made.make = FakeEngine
+    await until(lambda: serving.state is State.READY and serving.live is not broken)
+    assert (await serving.live.predict(RED)).prediction.probabilities.argmax() == 0
+    assert "failed on 5 batches in a row, at last with: The fake engine was told to fail" in caplog.text
+    tending.cancel()
+    with suppress(asyncio.CancelledError):
+        await tending
+
+
+async def test_pictures_that_fail_among_others_do_not_end_an_engine(serving: Serving, made: Engines) -> None:
+    made.made[0].fails_on = lambda image: not image.any()
+    for _ in range(4):
+        for _ in range(4):
+            with pytest.raises(EngineError, match="told to fail"):
+                await serving.live.predict(BLACK)
+        assert (await serving.live.predict(np.full_like(RED, 9))).prediction.probabilities.shape == (1, 3)
+    assert serving.state is State.READY
+
+
+async def test_where_engines_are_not_looked_after_any_more_the_process_ends(
+    serving: Serving, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Mistaken(Serving):
+        async def tend(self) -> None:
+            raise ZeroDivisionError
+
+    with pytest.raises(SystemExit) as ended:
+        await main._tend(Mistaken(serving._settings, Engines()))
+    assert ended.value.code == CANNOT_GO_ON
+    assert "What looks after the engines has failed." in caplog.text
+
+
 async def test_if_that_fails_the_process_ends_so_that_others_can_help(
     serving: Serving, made: Engines, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,6 +1,8 @@
 """The service as a user starts it: a process of its own, a real engine, pictures over HTTP."""
 
 import base64
+import http.client
+import json
 import os
 import re
 import resource
@@ -8,9 +10,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -382,3 +386,57 @@ def test_connections_leave_nothing_behind_however_they_end(shipped_service: Serv
         time.sleep(0.1)
     assert held() <= before
     assert shipped_service.client.post("/predict", files={"file": picture}).json()["label"] == "cat"
+
+
+def listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=20).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def test_a_stop_under_load_loses_no_request_of_those_who_heed_readiness(
+    shipped: Path, tmp_path: Path
+) -> None:
+    """And none that was on its way when the sockets closed."""
+    picture = (ROOT / "examples" / "cat.jpg").read_bytes()
+    octets = {"Content-Type": "application/octet-stream"}
+    leave = threading.Event()
+
+    def ask(service: Service) -> list[int]:
+        """A connection for each request, as a balancer without keep-alive makes them."""
+        statuses = []
+        while not leave.is_set():
+            with closing(http.client.HTTPConnection(service.address, timeout=20)) as connection:
+                connection.request("POST", "/predict", picture, octets)
+                answer = connection.getresponse()
+                statuses.append(answer.status)
+                answer.read()
+        return statuses
+
+    with running(tmp_path / "log", "app", model_root=shipped, drain_s=2) as service:
+        service.wait_until_ready()
+        with ThreadPoolExecutor(4) as clients:
+            asking = [clients.submit(ask, service) for _ in range(4)]
+            slow = http.client.HTTPConnection(service.address, timeout=60)
+            slow.putrequest("POST", "/predict")
+            for name, value in (octets | {"Content-Length": str(len(picture))}).items():
+                slow.putheader(name, value)
+            slow.endheaders(picture[:1000])
+            time.sleep(0.5)
+            service.process.send_signal(signal.SIGTERM)
+            while service.client.get("/readyz").status_code == 200:
+                time.sleep(0.05)
+            time.sleep(0.5)  # balancers take a moment to notice
+            leave.set()
+            statuses = [status for each in asking for status in each.result()]
+        assert set(statuses) == {200}
+        service.client.close()
+        while listens(service.address):
+            time.sleep(0.05)
+        slow.send(picture[1000:])
+        assert json.loads(slow.getresponse().read())["label"] == "cat"
+        slow.close()
+        assert service.process.wait(timeout=60) == 0

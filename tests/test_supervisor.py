@@ -4,8 +4,10 @@ import os
 import re
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2 as httpx
@@ -89,7 +91,31 @@ def test_together_they_are_one_service_of_which_any_part_may_die(service: Servic
     assert found["classifier_ready"] == 1
 
 
-# Stops the service that the test before needs.
+def test_one_that_is_told_to_stop_is_replaced_without_a_lost_request(
+    service: Service, encode: Encode
+) -> None:
+    url, files, leave = service.client.base_url.join("/predict"), {"file": encode("red")}, threading.Event()
+
+    def ask() -> set[int]:
+        """A connection for each request: whichever worker is free takes it."""
+        statuses = set()
+        while not leave.is_set():
+            statuses.add(httpx.post(url, files=files, verify=False).status_code)
+        return statuses
+
+    with ThreadPoolExecutor(4) as clients:
+        asking = [clients.submit(ask) for _ in range(4)]
+        try:
+            for victim in map(int, workers(service)):
+                before = service.log.read_text().count("Application startup complete")
+                os.kill(victim, signal.SIGTERM)
+                until(lambda: service.log.read_text().count("Application startup complete") > before)  # noqa: B023
+        finally:
+            leave.set()
+        assert [each.result() for each in asking] == 4 * [{200}]
+
+
+# Stops the service that the tests before need.
 def test_sigterm_ends_all_of_it_with_0(service: Service) -> None:
     processes = workers(service)
     service.process.send_signal(signal.SIGTERM)
