@@ -78,6 +78,7 @@ class _DrainServer(uvicorn.Server):
         self._drain_s = drain_s
         self._on_ready: Callable[[], object] | None = on_ready
         self._stop_at: float | None = None
+        self._tide = memory.Tide()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """See `uvicorn.Server`; not passing the signal on is what makes the exit code 0."""
@@ -101,6 +102,8 @@ class _DrainServer(uvicorn.Server):
             _spare_the_collector()
             self._on_ready()
             self._on_ready = None
+        if self._tide.has_ebbed(self._app.state.gate.received_bytes):
+            asyncio.get_running_loop().run_in_executor(None, memory.give_back_the_rest)
         return await super().on_tick(counter)
 
 
