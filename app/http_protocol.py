@@ -68,6 +68,12 @@ class _BoundedProtocol(HttpToolsProtocol):
 
     # Connections
 
+    @property
+    def has_yet_to_ask(self) -> bool:
+        """Whether it is open and its first request is not here, or not whole enough to be begun."""
+        cycle: Any = self.cycle  # None before the first request
+        return cycle is None and self._idle_since is None and not self.transport.is_closing()
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         self._joined = JoinedTransport(transport, self.loop)
         super().connection_made(self._joined)  # type: ignore[arg-type]  # what it uses of it

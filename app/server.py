@@ -25,6 +25,7 @@ _FORWARDED: Final = b"x-forwarded-"
 # After this, whoever has Python's lock lets another thread go on. An engine that is done with a batch needs
 # it to get the next one; with Python's own 5 ms, its core had nothing to do for a tenth of the time.
 _SWITCH_S: Final = 0.0002
+_HEARD_S: Final = 0.5  # after the last connection, for what was to come on it
 
 
 def run(app: Service, settings: Settings, listener: socket.socket, on_ready: Callable[[], object]) -> None:
@@ -92,7 +93,16 @@ class _DrainServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """See `uvicorn.Server`; the port for gRPC closes at the same time."""
-        await asyncio.gather(stop_grpc(self._app), super().shutdown(sockets))
+        await asyncio.gather(stop_grpc(self._app), self._shutdown(sockets))
+
+    async def _shutdown(self, sockets: list[socket.socket] | None) -> None:
+        """Uvicorn would close at once who has connected and not yet asked; their requests are on the way."""
+        for listening in (*self.servers, *(sockets or ())):
+            listening.close()
+        hear_until = monotonic() + _HEARD_S
+        while any(map(_has_yet_to_ask, self.server_state.connections)) and monotonic() < hear_until:  # noqa: ASYNC110
+            await asyncio.sleep(_HEARD_S / 50)
+        await super().shutdown(sockets)
 
     async def on_tick(self, counter: int) -> bool:
         """See `uvicorn.Server`; called ten times a second."""
@@ -105,6 +115,11 @@ class _DrainServer(uvicorn.Server):
         if self._tide.has_ebbed(self._app.state.gate.received_bytes):
             asyncio.get_running_loop().run_in_executor(None, memory.give_back_the_rest)
         return await super().on_tick(counter)
+
+
+def _has_yet_to_ask(connection: Any) -> bool:
+    """Of `http_protocol`'s connections."""
+    return bool(connection.has_yet_to_ask)
 
 
 def _spare_the_collector() -> None:

@@ -421,12 +421,15 @@ def test_a_call_that_would_be_answered_after_its_deadline_is_refused_before_the_
     with listening(settings, FakeEngine()) as port:
         infer, asked = port.channel.unary_unary(INFER), ONE_PICTURE.SerializeToString()
         port.engine.gate.clear()
+        port.engine.batches.clear()
         first = infer.future(asked, timeout=WAIT_S)
         time.sleep(1)
         port.engine.gate.set()
         assert first.result()
         port.engine.gate.clear()
-        others = [infer.future(asked, timeout=WAIT_S) for _ in range(2)]
+        others = [infer.future(asked, timeout=WAIT_S)]
+        until(lambda: port.engine.batches == [1, 1])
+        others.append(infer.future(asked, timeout=WAIT_S))
         until(lambda: queued(port) == 1)
         with (
             withheld(port, timeout_s=2) as call,

@@ -400,7 +400,7 @@ def listens(address: str) -> bool:
 def test_a_stop_under_load_loses_no_request_of_those_who_heed_readiness(
     shipped: Path, tmp_path: Path
 ) -> None:
-    """And none that was on its way when the sockets closed."""
+    """And none that was on its way when the sockets closed, on a connection that had not asked yet, too."""
     picture = (ROOT / "examples" / "cat.jpg").read_bytes()
     octets = {"Content-Type": "application/octet-stream"}
     leave = threading.Event()
@@ -429,6 +429,8 @@ def test_a_stop_under_load_loses_no_request_of_those_who_heed_readiness(
             service.process.send_signal(signal.SIGTERM)
             while service.client.get("/readyz").status_code == 200:
                 time.sleep(0.05)
+            quiet = http.client.HTTPConnection(service.address, timeout=60)
+            quiet.connect()
             time.sleep(0.5)  # balancers take a moment to notice
             leave.set()
             statuses = [status for each in asking for status in each.result()]
@@ -436,7 +438,9 @@ def test_a_stop_under_load_loses_no_request_of_those_who_heed_readiness(
         service.client.close()
         while listens(service.address):
             time.sleep(0.05)
+        quiet.request("POST", "/predict", picture, octets)
         slow.send(picture[1000:])
-        assert json.loads(slow.getresponse().read())["label"] == "cat"
-        slow.close()
+        for connection in (quiet, slow):
+            assert json.loads(connection.getresponse().read())["label"] == "cat"
+            connection.close()
         assert service.process.wait(timeout=60) == 0
