@@ -408,7 +408,7 @@ def test_a_stop_under_load_loses_no_request_of_those_who_heed_readiness(
     def ask(service: Service) -> list[int]:
         """A connection for each request, as a balancer without keep-alive makes them."""
         statuses = []
-        while not leave.is_set():
+        while not leave.wait(0.02):
             with closing(http.client.HTTPConnection(service.address, timeout=20)) as connection:
                 connection.request("POST", "/predict", picture, octets)
                 answer = connection.getresponse()
