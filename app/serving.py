@@ -19,6 +19,8 @@ from app.stall import StallWatch
 from app.versions import Versions
 
 CLOSE_TIMEOUT_S: Final = 10.0
+# Of the time after which an engine counts as hung: others should get its requests before it is given up.
+_SUSPECT_AFTER: Final = 1 / 3
 _TEND_EVERY_S: Final = 0.5
 _LOG: Final = logging.getLogger(__name__)
 
@@ -43,6 +45,7 @@ class Serving:
         self._models = {settings.model_name: self._default}
         self._state = State.LOADING
         self._reason = f"The model {settings.model_name} is being loaded."
+        self._suspects: list[Model] = []  # whose engines may hang
         self._watching: asyncio.Task[None] | None = None
 
     @property
@@ -59,9 +62,9 @@ class Serving:
     @property
     def reason(self) -> str:
         """Why the service is not ready, in a sentence; empty when it is."""
-        if self._state is State.READY:
-            return self._default.reason
-        return self._reason
+        if self._state is not State.READY:
+            return self._reason
+        return self._default.reason or self._suspicion
 
     @property
     def live(self) -> Model:
@@ -146,16 +149,18 @@ class Serving:
             EngineError: that of the default model cannot be started again, or any hangs.
         """
         revivals: dict[str, Revival] = {}
-        stalls = StallWatch(self._settings.engine_stall_s, _TEND_EVERY_S)
+        stalls, limit_s = StallWatch(_TEND_EVERY_S), self._settings.engine_stall_s
         while True:
             await asyncio.sleep(_TEND_EVERY_S)
-            if hanging := stalls.look(self._in_memory()):
+            stalls.look(self._in_memory())
+            self._suspect(stalls.stalled(_SUSPECT_AFTER * limit_s))
+            for hanging in stalls.stalled(limit_s):
                 hanging.give_up()
                 await asyncio.sleep(_TEND_EVERY_S)  # in which those who waited get their answers
                 raise EngineError(
-                    f"The engine of {hanging.version} has been at the same batch for "
-                    f"{self._settings.engine_stall_s:g} s (CLASSIFIER_ENGINE_STALL_S); a thread that hangs "
-                    "cannot be ended, so the process ends, to be started again."
+                    f"The engine of {hanging.version} has been at the same batch for {limit_s:g} s "
+                    "(CLASSIFIER_ENGINE_STALL_S); a thread that hangs cannot be ended, so the process ends, "
+                    "to be started again."
                 )
             for name, versions in list(self._models.items()):
                 await revivals.setdefault(name, Revival(versions)).look()
@@ -200,9 +205,22 @@ class Serving:
     @property
     def _answers(self) -> bool:
         try:
-            return self._default.live.alive
+            return self._default.live not in self._suspects
         except NotReadyError:
             return False
+
+    @property
+    def _suspicion(self) -> str:
+        """What is wrong with the version that should answer; empty if nothing seems to be."""
+        return (
+            "" if self._answers else f"The engine of the model {self._default.name} seems to hang at a batch."
+        )
+
+    def _suspect(self, models: list[Model]) -> None:
+        for model in models:
+            if model not in self._suspects:
+                _LOG.warning("The engine of %s seems to hang at a batch.", model.version)
+        self._suspects = models
 
     async def _watch(self, every_s: float) -> None:
         while True:

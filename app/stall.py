@@ -6,19 +6,18 @@ from app.model import Model
 
 
 class StallWatch:
-    """Counts the looks at which an engine was still at the same batch; no more than `limit_s` may pass.
+    """Counts the looks, one every `every_s` seconds, at which an engine was still at the same batch.
 
     Looks are counted and not the time between two moments, so that a process that was stopped for a while,
     or a machine that slept, is not taken for one that hangs.
     """
 
-    def __init__(self, limit_s: float, every_s: float) -> None:
-        self._limit_s = limit_s
+    def __init__(self, every_s: float) -> None:
         self._every_s = every_s
         self._same: dict[Model, tuple[int, int]] = {}
 
-    def look(self, models: Iterable[Model]) -> Model | None:
-        """To be called every `every_s`: one of these that hangs, if there is any."""
+    def look(self, models: Iterable[Model]) -> None:
+        """To be called every `every_s` with all that there are."""
         before, self._same = self._same, {}
         for model in models:
             batch = model.batch
@@ -26,8 +25,8 @@ class StallWatch:
                 continue
             seen, looks = before.get(model, (batch, 0))
             self._same[model] = batch, looks + 1 if seen == batch else 1
-        return next((model for model, (_, looks) in self._same.items() if self._is_over(looks)), None)
 
-    def _is_over(self, looks: int) -> bool:
+    def stalled(self, for_s: float) -> list[Model]:
+        """Those that have been at the same batch for so long."""
         # The first look may come at any moment of a batch, so it counts for nothing.
-        return (looks - 1) * self._every_s >= self._limit_s
+        return [model for model, (_, looks) in self._same.items() if (looks - 1) * self._every_s >= for_s]

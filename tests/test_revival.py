@@ -17,7 +17,7 @@ from app.engines import Prediction
 from app.errors import CANNOT_GO_ON, EngineError, NotReadyError
 from app.loading import Loader
 from app.metrics import Metrics
-from app.model import State
+from app.model import Model, State
 from app.repository import Repository
 from app.revival import Revival
 from app.serving import Serving
@@ -244,17 +244,40 @@ async def test_one_that_hangs_ends_the_process_because_its_thread_cannot_be_ende
     await serving.close()
 
 
+async def test_one_that_seems_to_hang_is_not_ready_long_before_it_is_given_up(
+    settings: Settings, made: Engines
+) -> None:
+    serving = Serving(settings.model_copy(update={"engine_stall_s": 3.0}), made)
+    await serving.start()
+    tending = asyncio.create_task(serving.tend())
+    calling = await hung(serving, made)
+    await until(lambda: serving.state is State.FAILED)
+    assert serving.reason == f"The engine of the model {MODEL} seems to hang at a batch."
+    made.made[-1].gate.set()
+    await calling
+    await until(lambda: serving.state is State.READY)
+    assert serving.reason == ""
+    assert not tending.done()
+    tending.cancel()
+    await serving.close()
+
+
 async def test_only_looks_that_find_it_at_the_same_batch_count(serving: Serving, made: Engines) -> None:
     """A process that was stopped for an hour looks no more often for that."""
-    watch = StallWatch(limit_s=2.0, every_s=1.0)
+    watch = StallWatch(every_s=1.0)
+
+    def looked() -> list[Model]:
+        watch.look([serving.live])
+        return watch.stalled(2.0)
+
     for _ in range(3):
         calling = await hung(serving, made)
-        assert [watch.look([serving.live]) for _ in range(2)] == [None, None]
+        assert [looked() for _ in range(2)] == [[], []]
         made.made[-1].gate.set()
         await calling
         await until(lambda: serving.live.batch is None)
-        assert watch.look([serving.live]) is None
+        assert looked() == []
     calling = await hung(serving, made)
-    assert [watch.look([serving.live]) for _ in range(3)] == [None, None, serving.live]
+    assert [looked() for _ in range(3)] == [[], [], [serving.live]]
     made.made[-1].gate.set()
     await calling
