@@ -11,6 +11,11 @@ from app.api import json_document
 from app.errors import ProtocolError
 
 _MOST_DIMENSIONS: Final = 8
+_NUMBERS: Final = "Pixels are whole numbers from 0 to 255."
+_FILE: Final = (
+    'Pixels are numbers; a file goes in as {"b64": "its bytes in base64"} under /v1, and as an input of the '
+    "type BYTES under /v2."
+)
 
 
 def from_nested(value: Any) -> NDArray[np.uint8]:
@@ -52,9 +57,10 @@ def _bytes(numbers: list[Any]) -> NDArray[np.uint8]:
 
 
 def _wrong_type(value: Any) -> ProtocolError:
+    """In the words of TensorFlow Serving, and what to send: how to send a picture is what most ask first."""
     return ProtocolError(
         f"JSON Value: {json_document.shown(value)} Type: {json_document.type_name(value)} is not of expected "
-        "type: uint8"
+        f"type: uint8. {_FILE if isinstance(value, str) else _NUMBERS}"
     )
 
 

@@ -46,7 +46,7 @@ _SAMPLES: Final = [
 REFUSALS: Final = (
     errors.MissingFileError(f"The form has no field 'file'. {upload.HOW}"),
     errors.EmptyFileError(f"The file has no bytes. {upload.HOW}"),
-    errors.SeveralFilesError("The form has 2 files; send one request per picture."),
+    errors.SeveralFilesError(f"The form has 2 files. {upload.ONE_BY_ONE}"),
     errors.MalformedBodyError("The body is not the multipart form that its content type announces."),
     errors.BodyTimeoutError("The body did not arrive within 30 s.", limit=30),
     errors.BodyTooLargeError(

@@ -25,6 +25,10 @@ FORM: Final = "multipart/form-data"
 BYTES: Final = "application/octet-stream"
 _IMAGE: Final = "image/"
 HOW: Final = "Send it as a form: curl -F file=@cat.jpg URL"
+ONE_BY_ONE: Final = (
+    "Send one request per picture, or all to /predict/batch: curl -F file=@1.jpg -F file=@2.jpg "
+    "URL/predict/batch"
+)
 HOW_SEVERAL: Final = (
     "Send one form with every file in a field of its own: curl -F file=@1.jpg -F file=@2.jpg URL"
 )
@@ -126,7 +130,7 @@ async def _from_form(request: Request) -> bytes:
     files = [part for part in parts if part.is_file]
     if len(files) > 1:
         raise SeveralFilesError(
-            f"The form has {len(files)} files; send one request per picture.", limit=1, received=len(files)
+            f"The form has {len(files)} files. {ONE_BY_ONE}", limit=1, received=len(files)
         )
     for part in parts:
         if part.name == FIELD.encode():
