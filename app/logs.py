@@ -21,6 +21,9 @@ Format = Literal["text", "json"]
 FIELDS: Final = "fields"
 
 COLLECTED_S: Final = 0.05
+# How long whoever logs an error waits until it is written, and how long the process does at its end.
+ERROR_WITHIN_S: Final = 0.1
+END_WITHIN_S: Final = 1.0
 MAX_LINES: Final = 20_000  # some seconds of a busy service, 5 MB
 
 
@@ -52,7 +55,7 @@ class Collecting(_StreamHandler):
     """Writes the lines of a moment together, in a thread of its own; errors at once, with all before them.
 
     A system call for each line would take a busy service as long as making it. Whoever stops reading the log
-    does not stop the service either: it keeps `MAX_LINES` for them, and then says how many are missing.
+    stops neither the service nor its end: it keeps `MAX_LINES` for them, and then says how many are missing.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -60,7 +63,9 @@ class Collecting(_StreamHandler):
         self._lines: deque[str] = deque()
         self._missing = 0
         self._due = threading.Event()
-        self._writing = threading.Lock()
+        self._hurry = threading.Event()
+        self._progress = threading.Condition()
+        self._is_writing = self._is_stuck = False
         threading.Thread(target=self._write_when_due, name="log", daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -74,28 +79,56 @@ class Collecting(_StreamHandler):
             self._missing += 1
             return
         self._lines.append(line)
-        if record.levelno >= logging.ERROR:
-            self.flush()
+        if record.levelno >= logging.ERROR and not self._is_stuck:
+            self._is_stuck = not self._is_written(ERROR_WITHIN_S)  # so that nobody waits again
         elif not self._due.is_set():
             self._due.set()
 
     def flush(self) -> None:
-        """Writes what there is; called when Python ends, too."""
-        with self._writing:
-            lines = [self._lines.popleft() for _ in range(len(self._lines))]
-            if self._missing:
-                lines.append(self.format(_missing(self._missing)))
-                self._missing = 0
-            if lines:
-                with suppress(OSError, ValueError):  # nobody is left to be told
-                    self.stream.write("\n".join([*lines, ""]))
-                    self.stream.flush()
+        """Lets the thread write what there is; called when Python ends, too."""
+        self._is_written(END_WITHIN_S)
+
+    def _is_written(self, within_s: float) -> bool:
+        with self._progress:
+            self._hurry.set()
+            self._due.set()
+            return self._progress.wait_for(lambda: not (self._lines or self._is_writing), within_s)
 
     def _write_when_due(self) -> None:
         while self._due.wait():
-            time.sleep(COLLECTED_S)
+            self._hurry.wait(COLLECTED_S)
             self._due.clear()
-            self.flush()
+            self._hurry.clear()
+            with self._progress:
+                self._is_writing, lines = True, self._taken()
+            if lines:
+                with suppress(OSError, ValueError):  # nobody is left to be told
+                    _write(self.stream, "\n".join([*lines, ""]))
+            with self._progress:
+                self._is_writing = self._is_stuck = False
+                self._progress.notify_all()
+
+    def _taken(self) -> list[str]:
+        lines = [self._lines.popleft() for _ in range(len(self._lines))]
+        if self._missing:
+            lines.append(self.format(_missing(self._missing)))
+            self._missing = 0
+        return lines
+
+
+def _write(stream: TextIO, text: str) -> None:
+    """Past the buffer of a file, whose lock Python needs to end and would not get while nobody reads."""
+    raw = getattr(getattr(stream, "buffer", None), "raw", None)
+    if raw is None:
+        stream.write(text)
+        stream.flush()
+        return
+    left = memoryview(text.encode(errors="backslashreplace"))
+    while left:
+        written = raw.write(left)
+        if written is None:  # it does not block, and is full
+            time.sleep(COLLECTED_S)
+        left = left[written or 0 :]
 
 
 def _missing(count: int) -> logging.LogRecord:
@@ -151,6 +184,8 @@ def configuration(kind: Format, level: str) -> dict[str, Any]:
         "formatters": {"line": formatter},
         "handlers": {"stderr": {"()": Collecting, "formatter": "line"}},
         "loggers": {"app": logger, "uvicorn": logger},
+        # Python would write what others have to say, asyncio's errors above all, as it is and at once.
+        "root": {"handlers": ["stderr"], "level": "WARNING"},
     }
 
 

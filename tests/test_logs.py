@@ -1,6 +1,7 @@
 import io
 import json
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -169,6 +170,45 @@ def test_the_end_writes_what_is_left() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stderr.endswith("INFO the last line\n")
+
+
+UNREAD = """
+import logging.config, sys, time
+from app import logs
+logging.config.dictConfig(logs.configuration("text", "info"))
+log = logging.getLogger("app")
+for _ in range(2000):
+    log.info("x" * 100)
+time.sleep(0.3)  # the pipe is full, and the thread waits for it
+began = time.monotonic()
+for _ in range(100):
+    log.error("an error")
+    logging.getLogger("asyncio").error("another")
+print(time.monotonic() - began)
+"""
+
+
+def test_a_log_that_nobody_reads_stops_neither_who_has_an_error_nor_the_end() -> None:
+    reading, writing = os.pipe()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", UNREAD], check=True, stdout=subprocess.PIPE, stderr=writing, timeout=30
+        )
+    finally:
+        os.close(writing)
+        os.close(reading)
+    assert float(done.stdout) < 2  # one wait of a tenth of a second, not one for each error
+
+
+def test_what_others_log_has_the_same_form() -> None:
+    code = (
+        "import logging.config\nfrom app import logs\n"
+        "logging.config.dictConfig(logs.configuration('json', 'info'))\n"
+        "logging.getLogger('asyncio').error('Task exception was never retrieved')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    entry = json.loads(done.stderr)
+    assert (entry["logger"], entry["message"]) == ("asyncio", "Task exception was never retrieved")
 
 
 async def test_nobody_waits_for_a_log_that_is_not_read() -> None:
