@@ -13,7 +13,8 @@
     │   ├── GoldenError
     │   ├── PublishError
     │   └── EngineError
-    │       └── EngineUnavailableError
+    │       ├── EngineUnavailableError
+    │       └── LoadTimeoutError
     ├── PictureError                 bytes that do not become a picture
     │   ├── UnsupportedFormatError
     │   ├── PictureTooLargeError
@@ -126,6 +127,10 @@ class EngineUnavailableError(EngineError):
     """Not installed, not published with this version, or not for this processor: nothing is broken."""
 
     code = "engine_unavailable"
+
+
+class LoadTimeoutError(EngineError):
+    """The thread that loads is left behind, and nobody knows what it holds."""
 
 
 class PictureError(ServiceError):

@@ -20,6 +20,7 @@ from app.errors import (
     EngineError,
     EngineUnavailableError,
     GoldenError,
+    LoadTimeoutError,
     ModelError,
     ServiceError,
 )
@@ -84,7 +85,7 @@ class Loader:
                 return await asyncio.wrap_future(loading)
         except TimeoutError as error:
             self._thread = None
-            raise EngineError(
+            raise LoadTimeoutError(
                 f"{name} version {number} was not loaded, proven and warm within {limit_s:g} s "
                 f"({PREFIX}LOAD_TIMEOUT_S)."
             ) from error

@@ -4,14 +4,19 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Set
 from contextlib import suppress
+from math import inf
+from time import monotonic
 from typing import Final, NamedTuple
 
-from app import repository
-from app.errors import NotReadyError, ServiceError, VersionNotFoundError
+from app import backoff, repository
+from app.errors import LoadTimeoutError, NotReadyError, ServiceError, VersionNotFoundError
 from app.loading import Loader
 from app.model import Model, State
 from app.repository import Fingerprint
 
+# What failed for want of memory, or on a file system that was away, may be sound after all.
+FIRST_PAUSE_S: Final = 60.0
+LONGEST_PAUSE_S: Final = 3600.0
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -22,19 +27,32 @@ class Status(NamedTuple):
     reason: str = ""
 
 
+class _Failure(NamedTuple):
+    """Why a version could not be loaded, for how many times now, and when that is tried again."""
+
+    error: ServiceError
+    times: int
+    again_at: float
+
+
 _READY: Final = Status(State.READY)
 _HAS_STOPPED: Final = Status(State.FAILED, "The engine has stopped and is started again.")
 
 
 class Residents:
-    """Belongs to one event loop."""
+    """Belongs to one event loop.
 
-    def __init__(self, name: str, loader: Loader) -> None:
+    What has failed is tried again after `first_pause_s`, then ever more rarely; but not what never came to an
+    end, since each try would leave a thread behind.
+    """
+
+    def __init__(self, name: str, loader: Loader, first_pause_s: float = FIRST_PAUSE_S) -> None:
         self._name = name
         self._loader = loader
+        self._first_pause_s = first_pause_s
         self._ready: dict[int, Model] = {}
-        self._failures: dict[int, ServiceError] = {}
-        # As they were when they were last tried: while they stay, trying again is no use.
+        self._failures: dict[int, _Failure] = {}
+        # As they were when they were last tried: with others, there is no need to wait.
         self._files: dict[int, Fingerprint] = {}
         self._draining: dict[asyncio.Task[None], int] = {}
         self._loading: int | None = None
@@ -63,7 +81,7 @@ class Residents:
         if number == self._loading:
             return Status(State.LOADING)
         if number in self._failures:
-            return Status(State.FAILED, str(self._failures[number]))
+            return Status(State.FAILED, str(self._failures[number].error))
         return Status(State.DRAINING if number in self._draining.values() else State.AVAILABLE)
 
     def known(self, published: Iterable[int]) -> dict[int, Status]:
@@ -96,10 +114,10 @@ class Residents:
         """
         self.forget([number] if number in self._failures else [])
         if not await self.ensure(number):
-            raise self._failures[number]
+            raise self._failures[number].error
 
     async def ensure(self, number: int) -> bool:
-        """Whether a version is ready, now that it was loaded unless it failed before with the same files.
+        """Whether a version is ready, now that it was loaded unless it failed a short while ago.
 
         One that is ready and has other files by now goes on answering with the old ones if they fail.
         """
@@ -118,7 +136,7 @@ class Residents:
                 closing.add_done_callback(self._closed)
 
     def forget(self, numbers: Iterable[int] | None = None) -> None:
-        """Lets these versions, all that have failed by default, be tried again."""
+        """Lets these versions, all that have failed by default, be tried again at once."""
         for number in list(self._failures if numbers is None else numbers):
             self._failures.pop(number, None)
             self._files.pop(number, None)
@@ -138,7 +156,7 @@ class Residents:
 
     def failure(self) -> ServiceError | None:
         """Why the newest of those that failed did."""
-        return self._failures[max(self._failures)] if self._failures else None
+        return self._failures[max(self._failures)].error if self._failures else None
 
     async def close(self) -> None:
         """Takes all out and waits until they are closed."""
@@ -146,9 +164,18 @@ class Residents:
         await asyncio.gather(*self._draining, return_exceptions=True)
 
     def _is_settled(self, number: int) -> bool:
+        if number in self._failures and monotonic() >= self._failures[number].again_at:
+            return False
         if number in self._ready:
             return self._ready[number].alive and number in self._files
         return number in self._failures
+
+    def _failed(self, number: int, error: ServiceError) -> None:
+        times = self._failures[number].times + 1 if number in self._failures else 1
+        pause_s = backoff.pause_s(times, self._first_pause_s, LONGEST_PAUSE_S)
+        again_at = inf if isinstance(error, LoadTimeoutError) else monotonic() + pause_s
+        self._failures[number] = _Failure(error, times, again_at)
+        self._untold.append((number, error))
 
     async def _load(self, number: int) -> None:
         self._loading = number  # first, since what is neither in memory nor on its way counts as not there
@@ -159,8 +186,7 @@ class Residents:
             files = await asyncio.to_thread(self._fingerprint, number)
             model = await self._loader.load(self._name, number)
         except ServiceError as error:
-            self._untold.append((number, error))
-            self._failures[number] = error
+            self._failed(number, error)
         else:
             self._failures.pop(number, None)
             self.retire([number])

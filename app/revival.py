@@ -4,6 +4,7 @@ import logging
 from time import monotonic
 from typing import Final
 
+from app import backoff
 from app.errors import ServiceError
 from app.versions import Versions
 
@@ -44,4 +45,4 @@ class Revival:
     @property
     def _pause_s(self) -> float:
         """At once the first time, then after ever longer."""
-        return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (self.deaths - 1)) if self.deaths else 0.0
+        return backoff.pause_s(self.deaths, FIRST_PAUSE_S, LONGEST_PAUSE_S) if self.deaths else 0.0

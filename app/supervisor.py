@@ -25,7 +25,7 @@ from time import monotonic
 from types import FrameType
 from typing import Any, Final
 
-from app import logs, shared_metrics
+from app import backoff, logs, shared_metrics
 from app.cores import available_cores
 from app.errors import CANNOT_GO_ON, SettingsError
 from app.settings import Settings
@@ -35,7 +35,7 @@ LONG_LIFE_S: Final = 60.0
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 30.0
 # Beyond what a worker gives itself: to close its engine, and to be seen.
-STOP_GRACE_S: Final = 10.0
+STOP_GRACE_S: Final = 7.0
 _TICK_S: Final = 0.2
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108  # no file in it has a name that others could guess
 _LOG: Final = logging.getLogger("app.workers")
@@ -179,7 +179,7 @@ class Supervisor:
         now = monotonic()
         in_order = code == 0  # somebody told it to stop
         worker.ends = 0 if in_order or now - worker.began_at >= LONG_LIFE_S else worker.ends + 1
-        pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (worker.ends - 2)) if worker.ends > 1 else 0.0
+        pause_s = backoff.pause_s(worker.ends - 1, FIRST_PAUSE_S, LONGEST_PAUSE_S) if worker.ends > 1 else 0.0
         worker.start_at = now + pause_s
         level = logging.INFO if in_order else logging.ERROR
         _LOG.log(level, "Worker %d %s; a new one starts in %.1f s.", worker.place, _ended(code), pause_s)
@@ -210,6 +210,7 @@ def serve(place: int, settings: Settings, listener: socket.socket, ready: Event,
     os.setpgid(0, 0)  # Ctrl-C goes to the supervisor alone, which passes it on once
     threading.Thread(target=_end_with_parent, name="supervised", daemon=True).start()
     shared_metrics.join(place)
+    logging.config.dictConfig(logs.configuration(settings.log_format, settings.log_level))
     # Only here: the supervisor needs none of it.
     from app import server
     from app.main import create_app

@@ -17,19 +17,23 @@ from asgi import until
 from conftest import Encode
 from fakes import CARD, MODEL, FakeEngine, publish, publish_fake
 from fastapi import FastAPI
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import SecretStr
 from test_health import client_of
 from test_metrics import figures
 
-from app import management
+from app import backoff, management
 from app.engines import Prediction
 from app.errors import ConflictError, DeploymentError, NotReadyError, VersionNotFoundError
+from app.loading import Loader
 from app.main import create_app
 from app.manifest import Input
 from app.metrics import Metrics
 from app.model import State
 from app.repository import Repository, Version
+from app.residents import Residents
 from app.serving import Serving
 from app.settings import Settings
 
@@ -72,6 +76,18 @@ class Engines:
     def left(self) -> list[NamedEngine]:
         gc.collect()
         return [engine for engine in (made() for made in self._made) if engine is not None]
+
+
+class FailingAtFirst(Engines):
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self._times = times
+
+    def __call__(self, name: str, folder: Path, threads: int) -> FakeEngine:
+        engine = super().__call__(name, folder, threads)
+        if len(self.asked) <= self._times:
+            raise MemoryError
+        return engine
 
 
 def publish_named(repository: Repository, fill: Callable[[Path], object] | None = None) -> Version:
@@ -295,6 +311,49 @@ async def test_a_version_that_is_not_sound_never_answers_and_is_tried_once(
     assert figures(metrics)[f"classifier_version_loads_total model={MODEL} outcome={code}"] == 1
     with pytest.raises(NotReadyError, match=r"."):
         serving.find(MODEL, number)
+
+
+async def test_what_failed_for_once_is_tried_again_though_its_files_are_the_same(
+    settings: Settings, repository: Repository
+) -> None:
+    """It may have been short of memory, or its disk away."""
+    publish_named(repository)
+    engines = FailingAtFirst(times=2)
+    residents = Residents(MODEL, Loader(settings, engines, Metrics()), first_pause_s=0.2)
+    for expected in (1, 2):
+        assert not await residents.ensure(1)
+        assert not await residents.ensure(1)
+        assert len(engines.asked) == expected
+        await asyncio.sleep(0.2 * expected)
+    assert await residents.ensure(1)
+    assert residents.status(1).state is State.READY
+    await residents.close()
+
+
+async def test_what_never_came_to_an_end_is_not_tried_again(
+    settings: Settings, repository: Repository
+) -> None:
+    publish_named(repository)
+    engines, gate = Engines(), threading.Event()
+
+    def choose(name: str, folder: Path, threads: int) -> FakeEngine:
+        gate.wait(20)
+        return engines(name, folder, threads)
+
+    loader = Loader(settings.model_copy(update={"load_timeout_s": 0.05}), choose, Metrics())
+    residents = Residents(MODEL, loader, first_pause_s=0.01)
+    for _ in range(2):
+        assert not await residents.ensure(1)
+        await asyncio.sleep(0.05)
+        gate.set()
+        await until(lambda: engines.asked == [1])
+
+
+@given(st.integers(1, 10**6), st.floats(0.1, 100), st.floats(100, 1e4))
+def test_pauses_grow_to_a_limit_however_often_it_fails(times: int, first_s: float, longest_s: float) -> None:
+    pauses = [backoff.pause_s(each, first_s, longest_s) for each in (times, times + 1)]
+    assert pauses[1] == min(longest_s, 2 * pauses[0])
+    assert backoff.pause_s(1, first_s, longest_s) == first_s
 
 
 async def test_a_version_is_tried_again_when_its_files_have_changed(
