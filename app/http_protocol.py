@@ -9,7 +9,9 @@ import asyncio
 import secrets
 from collections.abc import Callable
 from functools import lru_cache
+from heapq import nsmallest
 from http import HTTPStatus
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 # The application has its own, earlier limit for bodies that it reads; this one is for those that it does not.
 BODY_GRACE_S: Final = 2.0
+_CLOSED_SHARE: Final = 64  # of all connections, when there are too many
 _Expected = tuple[float, Callable[[], None]]  # seconds, and what happens when they are over
 
 _ASGI_HTTP: Final = "2.3"  # the version of the specification that uvicorn keeps to
@@ -64,6 +67,7 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._refusal: UploadError | None = None
         self._departure = departure.Departure()
         self._idle_since: float | None = None
+        self._quiet_since = 0.0
         self._idle_timer: asyncio.TimerHandle | None = None
 
     # Connections
@@ -79,6 +83,22 @@ class _BoundedProtocol(HttpToolsProtocol):
         super().connection_made(self._joined)  # type: ignore[arg-type]  # what it uses of it
         self._expect_headers()
         self._arm()
+        self._quiet_since = self.loop.time()
+        if len(self.connections) > self.limits.max_connections:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Closes who has been quiet for longest, or the new one if nobody is.
+
+        Probes come on connections too, so there must always be one for them. Closing a few together makes
+        looking for them rare.
+        """
+        protocols: set[_BoundedProtocol] = self.connections  # type: ignore[assignment]  # uvicorn names its own
+        quiet = [each for each in protocols if each._is_between_requests and each is not self]
+        count = max(1, len(protocols) // _CLOSED_SHARE)
+        for each in nsmallest(count, quiet, key=attrgetter("_quiet_since")) or [self]:
+            protocols.discard(each)  # it is gone only in the next turn of the event loop
+            each.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._expect_nothing()
@@ -272,7 +292,7 @@ class _BoundedProtocol(HttpToolsProtocol):
             self._unset_keepalive_if_required()
             self._start_asgi_task(*self.pipeline.pop())
             return
-        self._idle_since = self.loop.time()
+        self._idle_since = self._quiet_since = self.loop.time()
         if self._idle_timer is None:
             self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._look_whether_idle)
 

@@ -15,7 +15,7 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from app import http_protocol, logs, memory
+from app import http_protocol, logs, memory, open_files
 from app.api.front import Front
 from app.main import Service, stop_grpc
 from app.model import State
@@ -25,7 +25,7 @@ _FORWARDED: Final = b"x-forwarded-"
 # After this, whoever has Python's lock lets another thread go on. An engine that is done with a batch needs
 # it to get the next one; with Python's own 5 ms, its core had nothing to do for a tenth of the time.
 _SWITCH_S: Final = 0.0002
-_HEARD_S: Final = 0.5  # after the last connection, for what was to come on it
+HEARD_S: Final = 0.5  # after the last connection, for what was to come on it
 
 
 def run(app: Service, settings: Settings, listener: socket.socket, on_ready: Callable[[], object]) -> None:
@@ -33,11 +33,13 @@ def run(app: Service, settings: Settings, listener: socket.socket, on_ready: Cal
     memory.give_back_large_pieces()
     sys.setswitchinterval(_SWITCH_S)
     logs.be_brief()
+    most = open_files.room_for(settings.max_connections)
+    settings = settings.model_copy(update={"max_connections": most})
     config = uvicorn.Config(
         _Forwarded(app.front),
         interface="asgi3",
         proxy_headers=False,
-        log_config=logs.configuration(settings.log_format, settings.log_level),
+        log_config=None,  # whoever calls this has done that
         access_log=False,
         timeout_graceful_shutdown=settings.shutdown_timeout_s,
         timeout_keep_alive=settings.keep_alive_s,  # type: ignore[arg-type]  # a time for asyncio
@@ -99,9 +101,9 @@ class _DrainServer(uvicorn.Server):
         """Uvicorn would close at once who has connected and not yet asked; their requests are on the way."""
         for listening in (*self.servers, *(sockets or ())):
             listening.close()
-        hear_until = monotonic() + _HEARD_S
+        hear_until = monotonic() + HEARD_S
         while any(map(_has_yet_to_ask, self.server_state.connections)) and monotonic() < hear_until:  # noqa: ASYNC110
-            await asyncio.sleep(_HEARD_S / 50)
+            await asyncio.sleep(HEARD_S / 50)
         await super().shutdown(sockets)
 
     async def on_tick(self, counter: int) -> bool:

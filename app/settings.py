@@ -92,6 +92,9 @@ class Settings(BaseSettings):
         Threads, Field(description="threads that decode pictures; 0 for one per core")
     ] = 0
 
+    max_connections: Annotated[
+        PositiveInt, Field(description="connections over HTTP that may be open at once")
+    ] = 4096
     max_header_bytes: Annotated[
         PositiveInt, Field(description="address and headers of a request, at most")
     ] = 32 * 1024
@@ -132,7 +135,7 @@ class Settings(BaseSettings):
     ] = 512
     received_bytes: Annotated[
         PositiveInt, Field(description="bytes of bodies that are received or answered at once")
-    ] = 1024 * 1024 * 1024
+    ] = 512 * 1024 * 1024
     queue_explanations: Annotated[
         PositiveInt, Field(description="explanations that are worked on or wait")
     ] = 16
@@ -161,7 +164,7 @@ class Settings(BaseSettings):
     )
     shutdown_timeout_s: Annotated[
         PositiveInt, Field(description="time for open requests to end after that")
-    ] = 20
+    ] = 15
 
     @classmethod
     def load(cls, **given: Any) -> Self:
