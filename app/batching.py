@@ -85,6 +85,7 @@ class Batcher:
         self._batch_time = BatchTime()
         self._failures = 0  # in a row
         self._closing = False
+        self.is_given_up = False
         self._lock = threading.Lock()
         self._idle: list[threading.Condition] = []
         self._threads = [
@@ -159,11 +160,12 @@ class Batcher:
             self._closing = True
             self._wake_all()
         # To join them would take another thread, which an engine that hangs would never free.
-        while any(thread.is_alive() for thread in self._threads):  # noqa: ASYNC110
+        while not self.is_given_up and any(thread.is_alive() for thread in self._threads):  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_EVERY_S)
 
     def give_up(self) -> None:
-        """Takes nothing more and lets nobody wait any longer for a thread that hangs."""
+        """Takes nothing more and lets nobody wait any longer for a thread that hangs, `close` neither."""
+        self.is_given_up = True
         self._stop(list(self._running.values()))
 
     def _put(self, job: Job, lane: Lane) -> None:

@@ -30,8 +30,8 @@ def give_way() -> None:
     out of pictures. Niceness belongs to a thread on Linux alone; elsewhere this does nothing.
     """
     if sys.platform == "linux":
-        niceness = os.getpriority(os.PRIO_PROCESS, os.getpid()) + NICENESS
-        with suppress(PermissionError):  # some sandboxes allow no such thing
+        with suppress(OSError):  # some sandboxes allow no such thing
+            niceness = os.getpriority(os.PRIO_PROCESS, os.getpid()) + NICENESS
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
 
 

@@ -8,7 +8,7 @@ time than the way to another thread and back is decoded where it is.
 import asyncio
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from time import perf_counter
 from typing import Final, Protocol, Self
@@ -114,10 +114,14 @@ class Decoder:
 
     async def _in_thread(self, data: bytes, size: tuple[int, int], fit: Fit) -> Picture:
         self._admit(len(data))
-        future = self._pool.submit(self._timed, data, size, fit)
+        try:
+            future = self._pool.submit(self._timed, data, size, fit)
+        except RuntimeError as error:  # the system gives no thread
+            self._release(len(data))
+            raise OverloadedError(f"No thread can decode the picture: {error}.") from error
         # Not when the caller leaves: a decode that has begun holds its memory until its thread is done with
         # it.
-        future.add_done_callback(partial(self._release, len(data)))
+        future.add_done_callback(lambda _: self._release(len(data)))
         return await asyncio.wrap_future(future)
 
     def _timed(self, data: bytes, size: tuple[int, int], fit: Fit) -> Picture:
@@ -139,7 +143,7 @@ class Decoder:
             self._pictures += 1
             self._bytes += size_bytes
 
-    def _release(self, size_bytes: int, _: Future[Picture]) -> None:
+    def _release(self, size_bytes: int) -> None:
         with self._lock:
             self._pictures -= 1
             self._bytes -= size_bytes

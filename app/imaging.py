@@ -6,12 +6,12 @@ transparent, resized with an antialiased filter, made sRGB, and turned upright b
 picture that has the size already keeps its pixels.
 """
 
-import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
+from math import prod
 from operator import mul
 from typing import Final
 
@@ -29,14 +29,15 @@ from app.errors import (
 )
 from app.geometry import DEFAULT_FIT, FILTER, Fit
 from app.picture_formats import FORMATS, recognise
+from app.pixel_budget import PixelBudget
 
 __all__ = ["FILTER", "FORMATS", "Limits", "Picture", "decode"]
 
 PILLOW_MAX_PIXELS: Final = 178_956_970  # Pillow itself refuses more, whatever our own limit says
 # Pillow's decoder for these is a loop in Python that stops every other thread, some 0.2 us a pixel.
 MAX_RUN_LENGTH_BMP_PIXELS: Final = 1_000_000
-# One picture at a time may take this many pixels, at up to 16 bytes each, or more.
-LARGE_PIXELS: Final = 16_000_000
+# Decoded at the same time, at up to 16 bytes each: 0.9 GB.
+HELD_PIXELS: Final = 56_000_000
 # Standard deviation of the levels under which a picture shows nothing.
 BLANK_LEVELS: Final = 3.0
 _FEW: Final = 4  # of a row and of a column
@@ -45,7 +46,7 @@ _FEW: Final = 4  # of a row and of a column
 _DRAFT_FACTOR: Final = 4
 _EXIF_ORIENTATION: Final = 0x0112
 _RUN_LENGTH: Final = (1, 2)
-_ONE_LARGE_PICTURE: Final = threading.Lock()
+_BUDGET: Final = PixelBudget(HELD_PIXELS)
 
 # Pillow warns with text taken from the file; what matters of it is refused here with an error of our own.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -110,9 +111,12 @@ def decode(
     with _own_errors(limits):
         _check_unopened(form, data, limits)
         with Image.open(BytesIO(data), formats=[form]) as image:
-            _check_header(image, form, data, limits)
-            with _turn(image):
-                return _picture(image, form, data, size, fit)
+            has_several_scans = _check_header(image, form, data, limits)
+            stored = image.size
+            image.draft(None, (max(size) * _DRAFT_FACTOR,) * 2)
+            # Several scans are put together in the size in which they are stored.
+            with _BUDGET.held(prod(stored if has_several_scans else image.size)):
+                return _picture(image, form, data, stored, size, fit)
 
 
 def _plain(pixels: NDArray[np.uint8], limits: Limits) -> Picture:
@@ -122,10 +126,15 @@ def _plain(pixels: NDArray[np.uint8], limits: Limits) -> Picture:
     return Picture(pixels, "PNG", width, height, _true(notes))
 
 
-def _picture(image: ImageFile.ImageFile, form: str, data: bytes, size: tuple[int, int], fit: Fit) -> Picture:
-    stored = image.size
+def _picture(
+    image: ImageFile.ImageFile,
+    form: str,
+    data: bytes,
+    stored: tuple[int, int],
+    size: tuple[int, int],
+    fit: Fit,
+) -> Picture:
     profile = image.info.get("icc_profile")
-    image.draft(None, (max(size) * _DRAFT_FACTOR,) * 2)
     image.decodermaxblock = len(data)  # all of it is here; in parts of 64 KiB a large JPEG takes 7 % longer
     image.load()
     orientation = _orientation(image)
@@ -197,13 +206,14 @@ def _check_unopened(form: str, data: bytes, limits: Limits) -> None:
         _check_size(announced, limits)
 
 
-def _check_header(image: Image.Image, form: str, data: bytes, limits: Limits) -> None:
+def _check_header(image: Image.Image, form: str, data: bytes, limits: Limits) -> bool:
+    """Whether it comes in several scans."""
     _check_size(image.size, limits)
-    width, height = image.size
     if form == "JPEG":
-        picture_structure.check_jpeg_scans(data, width * height, limits.max_scans)
+        return picture_structure.check_jpeg_scans(data, prod(image.size), limits.max_scans)
     if form == "BMP" and image.info.get("compression") in _RUN_LENGTH:
         _check_pixels(image.size, min(limits.max_pixels, MAX_RUN_LENGTH_BMP_PIXELS), "in a run-length BMP ")
+    return False
 
 
 def _check_size(size: tuple[int, int], limits: Limits) -> None:
@@ -227,11 +237,6 @@ def _check_pixels(size: tuple[int, int], most: int, where: str = "") -> None:
             limit=most,
             received=width * height,
         )
-
-
-def _turn(image: Image.Image) -> AbstractContextManager[object]:
-    """Bounds memory, however many threads decode: they wait for each other with large pictures."""
-    return _ONE_LARGE_PICTURE if image.width * image.height > LARGE_PIXELS else nullcontext()
 
 
 def _orientation(image: Image.Image) -> int:

@@ -167,7 +167,8 @@ class Model:
             raise
         finally:
             telling.cancel()
-        self.engine.close()
+        if not self._batcher.is_given_up:  # or a thread is still in it
+            self.engine.close()
 
     def _tell_late(self) -> None:
         _LOG.warning("%s is still at work %.0f s after it was to close.", self.version, LATE_S)

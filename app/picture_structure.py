@@ -90,8 +90,8 @@ def is_quick(data: bytes) -> bool:
     return width * height <= QUICK_PIXELS and len(chunks) <= QUICK_CHUNKS and _PLAIN_CHUNKS.issuperset(chunks)
 
 
-def check_jpeg_scans(data: bytes, pixels: int, max_scans: int) -> None:
-    """Refuses a JPEG whose scans would cost more passes over its `pixels` than the limits allow.
+def check_jpeg_scans(data: bytes, pixels: int, max_scans: int) -> bool:
+    """Whether a JPEG has several scans; refuses one that would cost too many passes over its `pixels`.
 
     Raises:
         PictureTooComplexError: it has more than `max_scans` scans, or too many for its size.
@@ -101,11 +101,13 @@ def check_jpeg_scans(data: bytes, pixels: int, max_scans: int) -> None:
     rest = np.frombuffer(data, np.uint8)[start:]
     is_marker = rest[:-1] == 0xFF
     # Exact only when it has to be: what looks like a scan may lie in metadata or behind the picture.
-    if np.count_nonzero(is_marker & (rest[1:] == _START_OF_SCAN)) < allowed:
-        return
+    others = np.count_nonzero(is_marker & (rest[1:] == _START_OF_SCAN))
+    if others < allowed:
+        return bool(others) and next(islice(_jpeg_scans(data, start), 1, None), None) is not None
     _bound("bytes of 255", int(np.count_nonzero(is_marker)), _MAX_MARKER_CANDIDATES)
     for scans, _ in enumerate(_jpeg_scans(data, start), 1):
         _bound("scans", scans, allowed)
+    return scans > 1
 
 
 def is_animated_gif(data: bytes) -> bool:

@@ -18,7 +18,7 @@ from app.settings import ALL_MODELS, Settings
 from app.stall import StallWatch
 from app.versions import Versions
 
-CLOSE_TIMEOUT_S: Final = 10.0
+CLOSE_TIMEOUT_S: Final = 5.0
 # Of the time after which an engine counts as hung: others should get its requests before it is given up.
 _SUSPECT_AFTER: Final = 1 / 3
 _TEND_EVERY_S: Final = 0.5

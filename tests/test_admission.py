@@ -184,3 +184,27 @@ async def test_while_the_service_drains_connections_end_with_their_answer(
             answer = await classify(app, way_in, encode())
             assert (answer.status, answer.headers["connection"]) == (200, "close")
         assert (await call(app, "/livez", sent(b""), method="GET")).headers["connection"] == "close"
+
+
+class Exhausted:
+    """A decoder for which there is no memory."""
+
+    waiting = waiting_bytes = 0
+    wait_s = 0.0
+
+    async def decode(self, *_: object) -> None:
+        raise MemoryError
+
+    def close(self) -> None:
+        pass
+
+
+@any_way_in
+async def test_a_request_that_finds_no_memory_is_told_to_come_back(
+    settings: Settings, encode: Encode, way_in: WayIn
+) -> None:
+    async with ready(settings, FakeEngine()) as app:
+        decoder, app.state.decoder = app.state.decoder, Exhausted()
+        assert (await classify(app, way_in, encode())).status == 503
+        app.state.decoder = decoder
+        assert (await classify(app, way_in, encode())).status == 200

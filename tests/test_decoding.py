@@ -142,3 +142,12 @@ async def test_only_a_picture_that_is_quick_is_decoded_on_the_event_loop(encode:
     assert where[quick] == threading.get_ident() != where[slow]
     assert decoder.wait_s == 0
     decoder.close()
+
+
+async def test_where_the_system_gives_no_thread_nothing_is_counted_as_waiting(decoder: Decoder) -> None:
+    """Or the service would refuse everything once that had happened often enough."""
+    decoder.close()  # after which the pool gives none either
+    for _ in range(4):
+        with pytest.raises(OverloadedError, match="No thread can decode the picture"):
+            await decoder.decode(b"picture", SIZE)
+    assert (decoder.waiting, decoder.waiting_bytes) == (0, 0)

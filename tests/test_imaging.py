@@ -1,6 +1,9 @@
 import struct
+import threading
+import time
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from io import BytesIO
 from time import perf_counter
@@ -15,7 +18,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from PIL import Image, features
 
-from app import imaging
+from app import imaging, picture_structure
 from app.errors import (
     BrokenPictureError,
     PictureError,
@@ -24,6 +27,7 @@ from app.errors import (
     UnsupportedFormatError,
 )
 from app.imaging import Limits, decode
+from app.pixel_budget import FREE_PIXELS, PixelBudget
 
 ORIENTATION = 0x0112
 TURNED_AS_STORED = {
@@ -373,3 +377,37 @@ def test_whatever_happened_to_a_file_it_is_a_picture_or_a_refusal(
 def test_random_bytes_are_refused_in_words(data: bytes) -> None:
     with pytest.raises(PictureError):
         decode(data)
+
+
+@given(st.lists(st.integers(FREE_PIXELS, 5 * FREE_PIXELS), min_size=1, max_size=20))
+def test_pictures_that_are_decoded_together_hold_a_bounded_number_of_pixels(sizes: list[int]) -> None:
+    most = 3 * FREE_PIXELS
+    budget, lock, held = PixelBudget(most), threading.Lock(), list[int]()
+
+    def decode(pixels: int) -> None:
+        with budget.held(pixels):
+            with lock:
+                held.append(pixels)
+                assert sum(held) <= most or len(held) == 1
+            time.sleep(0.0001)
+            with lock:
+                held.remove(pixels)
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(decode, sizes)) == [None] * len(sizes)
+
+
+def test_small_pictures_wait_for_nobody() -> None:
+    budget = PixelBudget(FREE_PIXELS)
+    with budget.held(10 * FREE_PIXELS), budget.held(FREE_PIXELS - 1):
+        pass
+
+
+@pytest.mark.parametrize(("options", "several"), [({}, False), ({"progressive": True}, True)])
+def test_the_scans_of_a_jpeg_are_those_of_its_first_picture(
+    encode: Encode, options: dict[str, Any], several: bool
+) -> None:
+    """Phones put a second one behind it."""
+    data = encode("red", "JPEG", **options)
+    for whole in (data, data + encode("blue", "JPEG", progressive=True)):
+        assert picture_structure.check_jpeg_scans(whole, pixels=48 * 40, max_scans=100) == several

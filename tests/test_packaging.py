@@ -14,6 +14,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from app import imaging, server, serving, supervisor
+from app.pixel_budget import FREE_PIXELS
 from app.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -146,7 +148,17 @@ def test_compose_gives_the_container_no_more_than_it_needs(compose: dict[str, An
 def test_compose_waits_for_open_requests_before_it_kills(compose: dict[str, Any]) -> None:
     settings = Settings()
     grace_s = float(compose["services"]["app"]["stop_grace_period"].removesuffix("s"))
-    assert grace_s > settings.drain_s + settings.shutdown_timeout_s
+    assert grace_s > settings.drain_s + settings.shutdown_timeout_s + supervisor.STOP_GRACE_S
+    assert supervisor.STOP_GRACE_S > server.HEARD_S + serving.CLOSE_TIMEOUT_S
+
+
+def test_compose_has_memory_for_the_worst_that_the_limits_let_in(compose: dict[str, Any]) -> None:
+    """As docs/configuration.md counts it, on a machine with 16 cores."""
+    settings, service_bytes, bytes_per_pixel, cores = Settings(), 350e6, 16, 16
+    held_pixels = max(imaging.HELD_PIXELS, settings.max_pixels)
+    decoding = bytes_per_pixel * (held_pixels + cores * FREE_PIXELS)
+    limit = float(compose["services"]["app"]["mem_limit"].removesuffix("g")) * 2**30
+    assert service_bytes + settings.received_bytes + decoding < limit
 
 
 def test_compose_1_can_read_the_file(compose: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ arrives, and is counted and logged when it has its answer. As layers of middlewa
 calls took a small request longer than what they do.
 """
 
+import asyncio
 from typing import Final
 
 from fastapi import FastAPI, Request
@@ -14,9 +15,10 @@ from app.api import problems, request_id, ways_in
 from app.api.admission import Admission
 from app.api.exchange import Exchange
 from app.api.limits import BodyLimits, is_soon_read
-from app.errors import ServiceError
+from app.errors import NotReadyError, ServiceError
 
 _STATE: Final = "state"
+_OVER: Final = "The service has shut down before this request was done; send it elsewhere."
 
 
 class Front:
@@ -50,6 +52,14 @@ class Front:
         way_in = ways_in.template(scope)
         try:
             await self._answer(exchange, way_in)
+        except asyncio.CancelledError:
+            if exchange.is_answered or not self._is_last():
+                raise
+            await self._refuse(exchange, NotReadyError(_OVER))
+        except MemoryError as error:
+            if exchange.is_answered:
+                raise
+            await self._refuse(exchange, problems.no_memory(error))
         except Exception:
             if not exchange.is_answered:
                 fault = problems.response(problems.fault(), Request(scope))
@@ -57,6 +67,11 @@ class Front:
             raise
         finally:
             exchange.record(way_in, self._service.state.metrics)
+
+    async def _refuse(self, exchange: Exchange, error: ServiceError) -> None:
+        await problems.response(error, Request(exchange.scope))(
+            exchange.scope, exchange.receive, exchange.send
+        )
 
     def _is_last(self) -> bool:
         return bool(self._service.state.serving.is_draining)
@@ -73,7 +88,7 @@ class Front:
                 exchange.receive_whole()
             except ServiceError as error:
                 exchange.closes = not is_soon_read(scope)
-                await problems.response(error, Request(scope))(scope, receive, send)
+                await self._refuse(exchange, error)
                 return
             if way_in:
                 with gate.counted():

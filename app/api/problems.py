@@ -1,6 +1,7 @@
 """Errors as clients see them, from one table: problem details after RFC 9457, or what their protocol says."""
 
 import json
+import logging
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -16,6 +17,7 @@ from starlette.requests import ClientDisconnect
 from app import errors
 from app.errors import ServiceError, UnauthorizedError, UnavailableError
 
+_LOG: Final = logging.getLogger(__name__)
 MEDIA_TYPE: Final = "application/problem+json"
 
 # TensorFlow Serving and Open Inference Protocol have one form for every error, and their clients look for it.
@@ -160,12 +162,19 @@ def everywhere() -> list[Problem]:
     return [*unrouted, *(of(error, _REQUEST_ID_EXAMPLE) for error in raised)]
 
 
+def no_memory(error: MemoryError) -> ServiceError:
+    """What a client is told, which may well come back; the log has where there was none."""
+    _LOG.error("A request found no memory.", exc_info=error)
+    return errors.OverloadedError("There is no memory for this request now.")
+
+
 def install(app: FastAPI) -> None:
     """Makes every failure of `app` a problem, the framework's own included."""
     app.exception_handler(ServiceError)(_on_service_error)
     app.exception_handler(HTTPException)(_on_http_exception)
     app.exception_handler(RequestValidationError)(_on_invalid_request)
     app.exception_handler(ClientDisconnect)(_on_disconnect)
+    app.exception_handler(MemoryError)(_on_no_memory)
     app.exception_handler(Exception)(_on_fault)
 
 
@@ -206,6 +215,10 @@ async def _on_invalid_request(request: Request, error: RequestValidationError) -
 
 async def _on_disconnect(request: Request, _error: Exception) -> Response:
     return to_nobody(request)
+
+
+async def _on_no_memory(request: Request, error: MemoryError) -> Response:
+    return response(no_memory(error), request)
 
 
 async def _on_fault(request: Request, _error: Exception) -> Response:
