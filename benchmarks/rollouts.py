@@ -3,8 +3,9 @@
     python benchmarks/rollouts.py --model model/resnet18-cifar10/2
 
 By turns a version is published (a copy of the one given), rolled back by the file `serving.json`, and
-promoted by a call. It exits with 1 if any request failed, or if the memory that is resident at the end is
-more than a tenth above that at the beginning.
+promoted by a call. It exits with 1 if any request failed, if the memory that is resident at the end is more
+than a tenth above that at the beginning, or if of the answers meanwhile one in a hundred took more than five
+times as long as before. `CLASSIFIER_ENGINE=tensorflow` does the same with another engine.
 """
 
 import argparse
@@ -27,11 +28,14 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Final
 
+from latency import Latency
+
 from app import manifest
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PICTURE: Final = ROOT / "examples/cat.jpg"
 GROWTH: Final = 1.10
+SLOWER: Final = 5.0
 LOOK_EVERY_S: Final = 0.05
 SETTLE_S: Final = 3.0
 
@@ -186,17 +190,19 @@ def main() -> int:
     with running(version) as service:
         with callers(service, options.callers) as tally:
             time.sleep(SETTLE_S)
-            before = service.resident_mib
+            before, calm = service.resident_mib, Latency.of(tally.taken_s)
+            undisturbed = len(tally.taken_s)
             taken_s, most = change_often(service, version, options.changes)
         time.sleep(SETTLE_S)
         after = service.resident_mib
     asked, failed = tally.statuses.total(), tally.statuses.total() - tally.statuses[200]
-    middle, longest = 1000 * statistics.median(tally.taken_s), 1000 * max(tally.taken_s)
+    changing = Latency.of(tally.taken_s[undisturbed:])
     print(f"{options.changes} changes of the live version, {statistics.median(taken_s):.1f} s each (median)")
     print(f"{asked:,} requests, {failed} failed; {len(tally.versions)} versions answered")
-    print(f"an answer took {middle:.0f} ms (median), the longest {longest:.0f} ms")
+    for when, took in (("before", calm), ("meanwhile", changing)):
+        print(f"answers {when}: p50 {took.p50:.0f} ms, p99 {took.p99:.0f} ms, the longest {took.most:.0f} ms")
     print(f"resident: {before:.0f} MiB before, {most:.0f} at most, {after:.0f} after")
-    return int(failed > 0 or after > GROWTH * before)
+    return int(failed > 0 or after > GROWTH * before or changing.p99 > SLOWER * calm.p99)
 
 
 if __name__ == "__main__":
