@@ -216,9 +216,16 @@ async def _tend(serving: Serving) -> None:
 
 
 async def _tell_others(figures: Metrics) -> None:
+    is_told = False
     while True:
-        if not figures.tell_others():
-            return
+        try:
+            if not figures.tell_others():
+                return
+            is_told = False
+        except OSError as error:  # there is no room for them; there may be again
+            if not is_told:
+                _LOG.error("The figures of this worker cannot be written: %s.", error.strerror)
+            is_told = True
         await asyncio.sleep(_TELL_EVERY_S)
 
 

@@ -1,6 +1,7 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -150,3 +151,27 @@ def test_stock_tensorflow_loads_what_ships_and_gives_what_was_recorded() -> None
     assert list(answer) == ["probabilities"]
     off = np.abs(answer["probabilities"].numpy() - recorded.prediction.probabilities).max()
     assert off <= version.manifest.golden_tolerance["float32"]
+
+
+@pytest.fixture
+def counting_model(tmp_path: Path) -> Path:
+    """A SavedModel that gives the number of pictures that it got as the score of each."""
+    import tensorflow as tf
+
+    def scored(images: Any) -> dict[str, Any]:
+        count = tf.shape(images)[0]
+        score = tf.fill([count], tf.cast(count, tf.float32))
+        return {"probabilities": tf.ones([count, 1]), "ood_score": score}
+
+    images = tf.TensorSpec([None, 32, 32, 3], tf.uint8, name="images")
+    signature = tf.function(scored).get_concrete_function(images)
+    tf.saved_model.save(tf.Module(), str(tmp_path), signatures={"scored": signature})
+    return tmp_path
+
+
+def test_tensorflow_sees_few_sizes_however_many_pictures_come(counting_model: Path) -> None:
+    """It keeps memory for every shape it has ever seen."""
+    engine = engines.choose("tensorflow", counting_model, THREADS)
+    seen = {float(size) for count in range(1, 71) for size in engine.predict(pictures(count)).ood_score}
+    assert seen == set(engine.batch_sizes)
+    engine.close()

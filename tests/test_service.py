@@ -397,29 +397,33 @@ def listens(address: str) -> bool:
     return True
 
 
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_stop_under_load_loses_no_request_of_those_who_heed_readiness(
-    shipped: Path, tmp_path: Path
+    shipped: Path, tmp_path: Path, workers: int
 ) -> None:
     """And none that was on its way when the sockets closed, on a connection that had not asked yet, too."""
     picture = (ROOT / "examples" / "cat.jpg").read_bytes()
     octets = {"Content-Type": "application/octet-stream"}
     leave = threading.Event()
 
-    def ask(service: Service) -> list[int]:
-        """A connection for each request, as a balancer without keep-alive makes them."""
+    def ask(service: Service, keeps: bool) -> list[int]:
+        """As balancers do: some make a connection for each request, some keep theirs until told otherwise."""
         statuses = []
-        while not leave.wait(0.02):
-            with closing(http.client.HTTPConnection(service.address, timeout=20)) as connection:
+        with closing(http.client.HTTPConnection(service.address, timeout=20)) as connection:
+            while not leave.wait(0.02):
                 connection.request("POST", "/predict", picture, octets)
                 answer = connection.getresponse()
                 statuses.append(answer.status)
                 answer.read()
+                if not keeps:
+                    connection.close()
         return statuses
 
-    with running(tmp_path / "log", "app", model_root=shipped, drain_s=2) as service:
+    settings = {"model_root": shipped, "drain_s": 2, "workers": workers}
+    with running(tmp_path / "log", "app", **settings) as service:
         service.wait_until_ready()
         with ThreadPoolExecutor(4) as clients:
-            asking = [clients.submit(ask, service) for _ in range(4)]
+            asking = [clients.submit(ask, service, keeps) for keeps in (True, True, False, False)]
             slow = http.client.HTTPConnection(service.address, timeout=60)
             slow.putrequest("POST", "/predict")
             for name, value in (octets | {"Content-Length": str(len(picture))}).items():

@@ -16,7 +16,7 @@ import works
 from conftest import Encode, free_port
 from fakes import MODEL
 from prometheus_client.parser import text_string_to_metric_families
-from test_service import Service, fails_to_start, running
+from test_service import Service, fails_to_start, listens, running
 
 from app import shared_metrics, supervisor
 from app.errors import CANNOT_GO_ON
@@ -113,6 +113,47 @@ def test_one_that_is_told_to_stop_is_replaced_without_a_lost_request(
         finally:
             leave.set()
         assert [each.result() for each in asking] == 4 * [{200}]
+
+
+def test_one_that_is_killed_costs_no_more_than_what_it_held(service: Service, encode: Encode) -> None:
+    url, files, leave = service.client.base_url.join("/predict"), {"file": encode("red")}, threading.Event()
+
+    def ask() -> list[int]:
+        """The statuses; 0 where the connection broke."""
+        statuses = []
+        while not leave.wait(0.05):
+            try:
+                statuses.append(httpx.post(url, files=files, verify=False).status_code)
+            except httpx.TransportError:
+                statuses.append(0)
+        return statuses
+
+    callers, kills = 4, 2
+    with ThreadPoolExecutor(callers) as clients:
+        asking = [clients.submit(ask) for _ in range(callers)]
+        try:
+            for turn in range(kills):
+                before = service.log.read_text().count("Application startup complete")
+                os.kill(int(workers(service)[turn]), signal.SIGKILL)
+                until(lambda: service.log.read_text().count("Application startup complete") > before)  # noqa: B023
+        finally:
+            leave.set()
+        statuses = [status for each in asking for status in each.result()]
+    assert set(statuses) <= {200, 0}
+    assert statuses.count(0) <= callers * kills
+    assert statuses.count(200) > len(statuses) / 2
+
+
+def test_workers_whose_supervisor_is_killed_leave_nobody_behind(
+    openvino_model: Version, tmp_path: Path
+) -> None:
+    settings = {"model_root": openvino_model.path.parent.parent, "model_name": MODEL, "drain_s": 0}
+    with running(tmp_path / "log", "app", "--workers", "2", **settings) as service:
+        service.wait_until_ready()
+        processes = workers(service)
+        service.process.kill()
+        until(lambda: not any(Path(f"/proc/{process}").exists() for process in processes))
+        assert not listens(service.address)
 
 
 # Stops the service that the tests before need.

@@ -163,6 +163,7 @@ async def test_versions_change_under_load_and_no_request_fails_or_gets_a_wrong_a
             asyncio.create_task(call_until(ending, client, encode(colour), answered))
             for colour in ("red", "lime", "blue", "red")
         ]
+        callers.append(asyncio.create_task(is_ready_until(ending, client)))
         before = 1
         for swap in range(swaps):
             wanted = await change(swap, client, repository)
@@ -219,6 +220,13 @@ async def call_until(
         given = np.frombuffer(other.content[length : length + 12], "<f4")
         assert given == pytest.approx(NamedEngine(number).predict(pixels).probabilities[0], abs=1e-6)
         answered[number] = answered.get(number, 0) + 1
+
+
+async def is_ready_until(ending: asyncio.Event, client: httpx.AsyncClient) -> None:
+    """A balancer that is told otherwise once takes the service out."""
+    while not ending.is_set():
+        assert (await client.get("/readyz")).status_code == 200
+        await asyncio.sleep(0.001)
 
 
 def colour_of(label: str) -> tuple[int, int, int]:
@@ -368,6 +376,25 @@ async def test_a_version_is_tried_again_when_its_files_have_changed(
     await serving.follow()
     await closed(serving, 1)
     assert states(serving) == {1: "available", 2: "ready"}
+
+
+async def test_a_folder_that_is_a_link_is_followed_where_it_points_now(
+    settings: Settings, repository: Repository, engines: Engines, tmp_path: Path
+) -> None:
+    """As Kubernetes and git-sync change what is mounted: all at once, by another link."""
+    following = tmp_path / "following"
+    shutil.copytree(repository.root, following)
+    publish_named(Repository(following))
+    link, next_link = tmp_path / "link", tmp_path / "next"
+    link.symlink_to(repository.root)
+    serving = Serving(settings.model_copy(update={"model_root": link, "model_poll_s": 0}), engines)
+    await serving.start()
+    assert live(serving) == 1
+    next_link.symlink_to(following)
+    next_link.replace(link)
+    await serving.follow()
+    assert live(serving) == 2
+    await serving.close()
 
 
 async def test_a_number_that_is_used_again_means_the_new_files_once_they_are_sound(
