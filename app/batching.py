@@ -110,11 +110,10 @@ class Batcher:
         """How long it takes until all of them are taken, judged by the latest batches."""
         return self._emptied_s(self._ordinary.queued)
 
-    @property
-    def answer_s(self) -> float:
-        """How long a picture that is submitted now would take, with all that waits and runs before it."""
+    def answer_s(self, pictures: int = 1) -> float:
+        """How long so many that are submitted now would take, with all that waits and runs before them."""
         running = list(self._running.values())
-        pictures = self._ordinary.queued + 1
+        pictures += self._ordinary.queued
         batches = len(running) + ceil(pictures / self._batch_sizes[-1])
         pictures += sum(batch.pictures for batch in running)
         return self._batch_time.estimate(batches, pictures) / self._concurrency
@@ -130,9 +129,16 @@ class Batcher:
         return min(list(self._running), default=None)
 
     async def predict(
-        self, images: NDArray[np.uint8], *, background: bool = False, by: Predict | None = None
+        self,
+        images: NDArray[np.uint8],
+        *,
+        background: bool = False,
+        by: Predict | None = None,
+        reserved: bool = False,
     ) -> Result:
         """Answers for uint8 [N, H, W, 3], N at least 1. A caller that is cancelled gives up its place.
+
+        Those whose places are `reserved` are taken however many wait.
 
         `background` lets everything else go first, however long that takes. `by` asks another engine in the
         turn of this one, when this one has nothing to do, so that the two do not compete for the cores.
@@ -143,7 +149,7 @@ class Batcher:
         """
         lane = self._background if background else self._ordinary
         job = Job(images, asyncio.get_running_loop().create_future(), by or self._predict)
-        self._put(job, lane)
+        self._put(job, lane, reserved=reserved)
         try:
             return await job.future
         except asyncio.CancelledError:
@@ -168,13 +174,13 @@ class Batcher:
         self.is_given_up = True
         self._stop(list(self._running.values()))
 
-    def _put(self, job: Job, lane: Lane) -> None:
+    def _put(self, job: Job, lane: Lane, *, reserved: bool) -> None:
         with self._lock:
             if not self.alive:
                 raise EngineError(
                     "The engine of this model version has stopped and answers nothing any more."
                 )
-            lane.put(job, self._emptied_s)
+            lane.put(job, self._emptied_s, reserved=reserved)
             if self._has_free or self._has_turn:
                 self._wake()
 

@@ -56,10 +56,13 @@ class Classified:
         return sorted(probable, key=lambda index: -probabilities[index])
 
 
-async def classify(data: bytes, model: Model, decoder: Decoder, fit: Fit = DEFAULT_FIT) -> Classified:
+async def classify(
+    data: bytes, model: Model, decoder: Decoder, fit: Fit = DEFAULT_FIT, *, reserved: bool = False
+) -> Classified:
     """Decodes one picture and lets the model look at it, together with whatever else waits for it.
 
-    `fit` says what becomes of a picture whose shape is not the model's.
+    `fit` says what becomes of a picture whose shape is not the model's. One whose place is `reserved` is
+    taken however many wait.
 
     Raises:
         PictureError: the bytes do not become a picture.
@@ -67,6 +70,7 @@ async def classify(data: bytes, model: Model, decoder: Decoder, fit: Fit = DEFAU
         EngineError: the engine failed on this picture, or has stopped.
     """
     began = perf_counter()
-    picture = await decoder.decode(data, model.input_size, fit)
+    picture = await decoder.decode(data, model.input_size, fit, reserved=reserved)
     decode_s = perf_counter() - began
-    return Classified(model, picture, await model.predict(picture.pixels[np.newaxis]), decode_s)
+    result = await model.predict(picture.pixels[np.newaxis], reserved=reserved)
+    return Classified(model, picture, result, decode_s)

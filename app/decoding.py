@@ -93,8 +93,12 @@ class Decoder:
         """How long it takes until these are done, judged by the latest ones."""
         return self._seconds_per_picture * self._pictures / self._threads
 
-    async def decode(self, data: bytes, size: tuple[int, int], fit: Fit = DEFAULT_FIT) -> Picture:
+    async def decode(
+        self, data: bytes, size: tuple[int, int], fit: Fit = DEFAULT_FIT, *, reserved: bool = False
+    ) -> Picture:
         """See `imaging.decode`. A caller that is cancelled before its turn costs nothing more.
+
+        A picture whose place is `reserved` is taken however many wait.
 
         Raises:
             PictureError: the bytes do not become a picture.
@@ -105,15 +109,15 @@ class Decoder:
             if self._is_quick(data):
                 picture = self._decode(data, size=size, fit=fit)
             else:
-                picture = await self._in_thread(data, size, fit)
+                picture = await self._in_thread(data, size, fit, reserved=reserved)
         except PictureError as error:
             self._metrics.picture_refusals.labels(error.code).inc()
             raise
         self._metrics.took("decode", perf_counter() - began)
         return picture
 
-    async def _in_thread(self, data: bytes, size: tuple[int, int], fit: Fit) -> Picture:
-        self._admit(len(data))
+    async def _in_thread(self, data: bytes, size: tuple[int, int], fit: Fit, *, reserved: bool) -> Picture:
+        self._admit(len(data), reserved=reserved)
         try:
             future = self._pool.submit(self._timed, data, size, fit)
         except RuntimeError as error:  # the system gives no thread
@@ -133,9 +137,9 @@ class Decoder:
             with self._lock:
                 self._seconds_per_picture += _SMOOTHING * (spent_s - self._seconds_per_picture)
 
-    def _admit(self, size_bytes: int) -> None:
+    def _admit(self, size_bytes: int, *, reserved: bool) -> None:
         with self._lock:
-            if self._pictures >= self._max_pictures:
+            if self._pictures >= self._max_pictures and not reserved:
                 raise OverloadedError(
                     f"{self._pictures} pictures wait to be decoded and at most {self._max_pictures} may.",
                     retry_after_s=self.wait_s,

@@ -101,14 +101,16 @@ class Lane:
         self._most = most
         self._what = what
 
-    def put(self, job: Job, emptied_s: Callable[[int], float]) -> None:
+    def put(self, job: Job, emptied_s: Callable[[int], float], *, reserved: bool = False) -> None:
         """At the end; `emptied_s` tells how many seconds a line of so many pictures takes.
+
+        Whoever has let in a job and counted its pictures says that its places are `reserved`.
 
         Raises:
             OverloadedError: there is no room for so many more.
         """
         added = len(job.images)
-        if self.queued + added > self._most:
+        if self.queued + added > self._most and not reserved:
             raise OverloadedError(
                 f"{self.queued} pictures wait for {self._what} and at most {self._most} may; this request "
                 f"adds {added}.",

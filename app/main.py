@@ -198,7 +198,7 @@ async def _open_grpc(app: FastAPI) -> None:
             "'image-classification-service[grpc]', or set it to 0."
         ) from error
     state = app.state
-    service = oip_grpc.InferenceService(state.serving, state.decoder, state.settings)
+    service = oip_grpc.InferenceService(state.serving, state.decoder, state.settings, state.gate)
     state.grpc = await grpc_server.start(service, grpc_call.Calls(state.settings, state.metrics, state.gate))
 
 

@@ -96,10 +96,9 @@ class Model:
         """How long it takes until the engine has taken these."""
         return self._batcher.wait_s
 
-    @property
-    def answer_s(self) -> float:
-        """How long a picture that comes now would take, with all that waits and is computed before it."""
-        return self._batcher.answer_s
+    def answer_s(self, pictures: int = 1) -> float:
+        """How long so many that come now would take, with all that waits and is computed before them."""
+        return self._batcher.answer_s(pictures)
 
     @property
     def in_flight(self) -> int:
@@ -121,14 +120,14 @@ class Model:
         if not self._in_flight:
             self._idle.set()
 
-    async def predict(self, images: NDArray[np.uint8]) -> Result:
-        """The answers for uint8 [N, H, W, 3].
+    async def predict(self, images: NDArray[np.uint8], *, reserved: bool = False) -> Result:
+        """The answers for uint8 [N, H, W, 3], however many wait if their places are `reserved`.
 
         Raises:
             OverloadedError: too many pictures are waiting.
             EngineError: the engine failed, or what it gave is no distribution over the classes.
         """
-        result = await self._batcher.predict(images)
+        result = await self._batcher.predict(images, reserved=reserved)
         self._metrics.took("queue", result.queued_s)
         self._metrics.took("infer", result.infer_s)
         self._metrics.predicted(self.manifest.class_names, result.prediction.probabilities)

@@ -49,13 +49,19 @@ class Load:
 
 def multipart(data: bytes, field: str, content_type: str) -> Body:
     """As a browser or `curl -F` sends a file: they make up a boundary for each form, so each has another."""
-    boundary = f"benchmark-{crc32(data):08x}"
+    return form([data], field, content_type)
+
+
+def form(files: Sequence[bytes], field: str, content_type: str) -> Body:
+    """The same with several files, all in fields of the same name."""
+    boundary = f"benchmark-{crc32(b''.join(files)):08x}"
     head = (
         f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"; filename="picture"\r\n'
         f"Content-Type: {content_type}\r\n\r\n"
     ).encode()
-    end = f"\r\n--{boundary}--\r\n".encode()
-    return Body("multipart", f"multipart/form-data; boundary={boundary}", head + data + end)
+    end = f"--{boundary}--\r\n".encode()
+    parts = b"".join([head + data + b"\r\n" for data in files])
+    return Body("multipart", f"multipart/form-data; boundary={boundary}", parts + end)
 
 
 def raw(data: bytes) -> Body:

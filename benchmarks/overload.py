@@ -3,13 +3,15 @@
     python benchmarks/overload.py
     python benchmarks/overload.py --seconds 10 --factors 5
     python benchmarks/overload.py --timeout-ms 300
+    python benchmarks/overload.py --pictures 100
 
 First one client tells what an answer takes, and 32 in a closed loop what the peak is. Then, for each factor,
 an open loop sends that many times the peak, whatever comes back, while the probes and /metrics are asked.
 Five seconds after each, one client and 32 tell whether all is as before. The generator runs on the same
 cores: `left` is the share of them that it leaves, and the goodput is compared with that share of the first
-peak. With --timeout-ms, requests have that deadline, and a 504 is an answer that came too late. It exits
-with 1 if a bar is missed.
+peak. With --timeout-ms, requests have that deadline, and a 504 is an answer that came too late. With
+--pictures, requests of the flood are forms of so many for /predict/batch, and all its rates are in pictures.
+It exits with 1 if a bar is missed.
 """
 
 import argparse
@@ -29,6 +31,7 @@ import processes
 import report
 from contenders import CONTENDERS, OURS, ROOT
 from latency import percentile
+from load import Body, form
 from measurement import CAPACITY_CLIENTS
 from pictures import PICTURES
 from prober import Prober
@@ -39,6 +42,7 @@ from app.repository import Repository
 
 PEAK_S: Final = 5.0
 RECOVERY_S: Final = 5.0
+BATCH: Final = "/predict/batch"
 RESULTS: Final = ROOT / "benchmarks" / "results"
 
 GOODPUT: Final = 0.85
@@ -47,6 +51,7 @@ PROBE_WITHIN_MS: Final = 100.0
 REFUSED_WITHIN_MS: Final = 50.0
 AS_BEFORE: Final = 1.5  # times the p50 of one client
 STILL: Final = 0.9  # of the first peak, afterwards
+GROWTH: Final = 1.25  # of resident memory
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,7 @@ class Flood:
     probe_most: float
     after_p50: float
     after_p99: float
+    resident_before_mib: float
     resident_mib: float
     most_late: float
 
@@ -93,25 +99,27 @@ class Flood:
             f"refusals p99 {self.refused_p99:.0f} ms": self.refused_p99 <= REFUSED_WITHIN_MS,
             f"peak {self.peak_after:.0f} afterwards": self.peak_after >= STILL * self.peak,
             f"p50 {self.after_p50:.1f} ms afterwards": self.after_p50 <= AS_BEFORE * before_p50,
+            f"{self.resident_mib:.0f} MiB after {self.resident_before_mib:.0f}": (
+                self.resident_mib <= GROWTH * self.resident_before_mib
+            ),
         }
         return [what for what, holds in bars.items() if not holds]
 
 
-def flood(
-    server: Server, factor: float, first_peak: float, seconds: float, cores: int, timeout_ms: int | None
-) -> Flood:
-    rate = factor * first_peak
-    options = [] if timeout_ms is None else ["--timeout-ms", str(timeout_ms)]
-    bodies = server.bodies("raw", PICTURES[0])
+def flood(server: Server, factor: float, first_peak: float, cores: int, asked: argparse.Namespace) -> Flood:
+    rate, seconds, pictures = factor * first_peak, asked.seconds, asked.pictures
+    options = [] if asked.timeout_ms is None else ["--timeout-ms", str(asked.timeout_ms)]
+    before_mib = processes.resident_bytes(server.own) / 2**20
     prober = Prober(server.port)
     prober.start()
-    found = measurement.generate(server.port, server.path("raw"), bodies, rate, seconds, options)
+    found = measurement.generate(server.port, *requests(server, pictures), rate / pictures, seconds, options)
     probes = prober.stop()
     resident = processes.resident_bytes(server.own) / 2**20
     time.sleep(RECOVERY_S)
     after = alone(server)
     statuses = {int(status): each for status, each in found["statuses"].items()}
-    own = (200, 503, 504) if timeout_ms else (200, 503)
+    own = (200, 503, 504) if asked.timeout_ms else (200, 503)
+    per_s = pictures / found["seconds"]
     answered, refused, *late = (statuses.pop(status, {"count": 0, "latency": {}}) for status in own)
     left = 1 - found["cpu_s"] / (cores * found["seconds"])
     return Flood(
@@ -119,9 +127,9 @@ def flood(
         rate=rate,
         peak=first_peak,
         peak_after=peak(server),
-        answered_per_s=answered["count"] / found["seconds"],
-        refused_per_s=refused["count"] / found["seconds"],
-        late_per_s=sum(each["count"] for each in late) / found["seconds"],
+        answered_per_s=answered["count"] * per_s,
+        refused_per_s=refused["count"] * per_s,
+        late_per_s=sum(each["count"] for each in late) * per_s,
         other=sum(each["count"] for each in statuses.values()),
         left=left,
         answered_p50=answered["latency"].get("p50", 0.0),
@@ -132,9 +140,19 @@ def flood(
         probe_most=1000 * probes[-1],
         after_p50=after[0],
         after_p99=after[1],
+        resident_before_mib=before_mib,
         resident_mib=resident,
         most_late=found["most_late_ms"],
     )
+
+
+def requests(server: Server, pictures: int) -> tuple[str, list[Body]]:
+    """The path and what is sent to it."""
+    bodies = server.bodies("raw", PICTURES[0])
+    if pictures == 1:
+        return server.path("raw"), bodies
+    files = [bodies[number % len(bodies)].data for number in range(pictures)]
+    return BATCH, [form(files, "file", PICTURES[0].content_type)]
 
 
 def peak(server: Server) -> float:
@@ -190,6 +208,9 @@ def parser() -> argparse.ArgumentParser:
         "--timeout-ms", type=int, metavar="N", help="the deadline of each request (default: none of its own)"
     )
     command.add_argument(
+        "--pictures", type=int, default=1, metavar="N", help="in one request (default: 1, to /predict)"
+    )
+    command.add_argument(
         "--model", type=Path, default=Path("model/resnet18-cifar10"), metavar="PATH", help="what is served"
     )
     command.add_argument("--out", type=Path, default=RESULTS, metavar="PATH", help="folder of the results")
@@ -199,16 +220,19 @@ def parser() -> argparse.ArgumentParser:
 def publish(document: dict[str, Any], floods: Sequence[Flood], out: Path, where: dict[str, Any]) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     stem = out / f"{document['date'][:10]}-{machine.slug(where)}-overload"
-    timeout_ms, deadline = document["timeout_ms"], ""
+    timeout_ms, pictures, what = document["timeout_ms"], document["pictures"], ""
     if timeout_ms is not None:
         stem = stem.with_name(f"{stem.name}-{timeout_ms}ms")
-        deadline = f" Each request has a deadline of {timeout_ms} ms."
+        what += f" Each request has a deadline of {timeout_ms} ms."
+    if pictures > 1:
+        stem = stem.with_name(f"{stem.name}-{pictures}-pictures")
+        what += f" Each request has {pictures} pictures, and rates are in pictures."
     stem.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n")
     head = (
         f"# Overload, {document['date']}\n\n{where['cores']} cores of {where['processor']}. Peak with "
         f"{CAPACITY_CLIENTS} clients: {document['peak_per_s']:.0f} images/s; one client: p50 "
         f"{document['before'][0]:.1f} ms, p99 {document['before'][1]:.1f} ms. Each factor for "
-        f"{document['seconds']:g} s.{deadline} Times in ms.\n\n"
+        f"{document['seconds']:g} s.{what} Times in ms.\n\n"
     )
     stem.with_suffix(".md").write_text(head + table(floods) + "\n")
     return stem
@@ -229,7 +253,7 @@ def main() -> int:
         say(f"peak {first_peak:.0f} images/s; one client p50 {before[0]:.1f} ms, p99 {before[1]:.1f} ms")
         floods = []
         for factor in options.factors:
-            found = flood(server, factor, first_peak, options.seconds, where["cores"], options.timeout_ms)
+            found = flood(server, factor, first_peak, where["cores"], options)
             floods.append(found)
             say(f"{factor:g} times the peak: {'; '.join(found.misses(before[0])) or 'every bar holds'}")
     document = {
@@ -237,6 +261,7 @@ def main() -> int:
         "machine": where,
         "seconds": options.seconds,
         "timeout_ms": options.timeout_ms,
+        "pictures": options.pictures,
         "peak_per_s": first_peak,
         "before": before,
         "floods": [asdict(each) | {"goodput": each.goodput} for each in floods],

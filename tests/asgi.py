@@ -30,31 +30,37 @@ class Answer(NamedTuple):
 
 
 class WayIn(NamedTuple):
-    """A route that classifies, and how it wants a picture."""
+    """A route that classifies, and how it wants pictures; the first takes one."""
 
     path: str
     template: str
     content_type: str
-    pack: Callable[[bytes], bytes]
+    pack: Callable[..., bytes]
 
 
-def _form(picture: bytes) -> bytes:
+def _form(*pictures: bytes) -> bytes:
     head = b'--limit\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
-    return head + picture + b"\r\n--limit--\r\n"
+    return b"".join([head + picture + b"\r\n" for picture in pictures]) + b"--limit--\r\n"
 
 
-def _instances(picture: bytes) -> bytes:
-    return json.dumps({"instances": [{"b64": base64.b64encode(picture).decode()}]}).encode()
+def _base64(picture: bytes) -> str:
+    return base64.b64encode(picture).decode()
 
 
-def _examples(picture: bytes) -> bytes:
-    return json.dumps({"examples": [{"image_bytes": {"b64": base64.b64encode(picture).decode()}}]}).encode()
+def _instances(*pictures: bytes) -> bytes:
+    return json.dumps({"instances": [{"b64": _base64(picture)} for picture in pictures]}).encode()
 
 
-def _tensor(picture: bytes) -> bytes:
-    data = [base64.b64encode(picture).decode()]
+def _examples(*pictures: bytes) -> bytes:
     return json.dumps(
-        {"inputs": [{"name": "image_bytes", "shape": [1], "datatype": "BYTES", "data": data}]}
+        {"examples": [{"image_bytes": {"b64": _base64(picture)}} for picture in pictures]}
+    ).encode()
+
+
+def _tensor(*pictures: bytes) -> bytes:
+    data = [_base64(picture) for picture in pictures]
+    return json.dumps(
+        {"inputs": [{"name": "image_bytes", "shape": [len(data)], "datatype": "BYTES", "data": data}]}
     ).encode()
 
 
@@ -133,9 +139,9 @@ async def call(
     return Answer(messages[0]["status"], fields, b"".join(each.get("body", b"") for each in messages))
 
 
-async def classify(app: FastAPI, way_in: WayIn, picture: bytes, **headers: str) -> Answer:
-    """Sends a picture the way that this route wants it."""
-    body = way_in.pack(picture)
+async def classify(app: FastAPI, way_in: WayIn, *pictures: bytes, **headers: str) -> Answer:
+    """Sends pictures the way that this route wants them."""
+    body = way_in.pack(*pictures)
     given = {"content_type": way_in.content_type, "content_length": str(len(body))} | headers
     return await call(app, way_in.path, sent(body), **given)
 

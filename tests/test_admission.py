@@ -192,7 +192,7 @@ class Exhausted:
     waiting = waiting_bytes = 0
     wait_s = 0.0
 
-    async def decode(self, *_: object) -> None:
+    async def decode(self, *_: object, **__: object) -> None:
         raise MemoryError
 
     def close(self) -> None:
@@ -208,3 +208,57 @@ async def test_a_request_that_finds_no_memory_is_told_to_come_back(
         assert (await classify(app, way_in, encode())).status == 503
         app.state.decoder = decoder
         assert (await classify(app, way_in, encode())).status == 200
+
+
+# Requests of many pictures
+
+
+@pytest.mark.parametrize("way_in", WAYS_IN[1:], ids=lambda way_in: way_in.template)
+async def test_what_is_computed_for_many_pictures_is_never_thrown_away(
+    settings: Settings, encode: Encode, way_in: WayIn
+) -> None:
+    """However many requests come at once: who has no place for all of its pictures is refused before."""
+    engine, pictures, callers = FakeEngine(), 10, 12
+    async with ready(settings.model_copy(update={"queue_pictures": 25}), engine) as app:
+        answers = await asyncio.gather(
+            *(classify(app, way_in, *[encode()] * pictures) for _ in range(callers))
+        )
+        statuses = [answer.status for answer in answers]
+        assert set(statuses) == {200, 503}
+        assert sum(engine.batches) == pictures * statuses.count(200)
+        assert app.state.gate.reserved == 0
+        refused = next(answer for answer in answers if answer.status == 503)
+        assert "pictures" in refused.message
+        assert int(refused.headers["retry-after"]) >= 1
+
+
+@pytest.mark.parametrize("way_in", WAYS_IN[1:], ids=lambda way_in: way_in.template)
+async def test_as_many_pictures_as_may_wait_are_taken_beside_single_ones(
+    settings: Settings, encode: Encode, way_in: WayIn
+) -> None:
+    """Those that come later find the places taken, and those that were there before are answered."""
+    engine = FakeEngine()
+    async with ready(settings.model_copy(update={"queue_pictures": 20}), engine) as app:
+        engine.gate.clear()
+        first = asyncio.create_task(classify(app, WAYS_IN[0], encode()))
+        await until(lambda: engine.batches == [1])
+        many = asyncio.create_task(classify(app, way_in, *[encode()] * 20))
+        await until(lambda: app.state.gate.reserved + app.state.serving.live.queued == 20)
+        assert (await classify(app, WAYS_IN[0], encode())).status == 503
+        engine.gate.set()
+        assert [(await each).status for each in (first, many)] == [200, 200]
+        assert (await classify(app, WAYS_IN[0], encode())).status == 200
+
+
+@pytest.mark.parametrize("way_in", WAYS_IN[1:], ids=lambda way_in: way_in.template)
+async def test_places_are_given_back_by_those_who_leave(
+    settings: Settings, encode: Encode, way_in: WayIn
+) -> None:
+    engine = FakeEngine()
+    async with ready(settings.model_copy(update={"queue_pictures": 100}), engine) as app:
+        engine.gate.clear()
+        many = asyncio.create_task(classify(app, way_in, *[encode()] * 40, x_request_timeout_ms="300"))
+        await until(lambda: app.state.gate.reserved + app.state.serving.live.queued > 20)
+        assert (await many).status == 504
+        assert app.state.gate.reserved == app.state.serving.live.queued == 0
+        engine.gate.set()

@@ -133,7 +133,7 @@ async def test_while_nothing_waits_nobody_is_refused_for_what_is_only_expected(
         await asyncio.sleep(1.5)
         engine.gate.set()
         assert (await first).status == 200
-        assert app.state.serving.live.answer_s > 1.2
+        assert app.state.serving.live.answer_s() > 1.2
         assert (await classify(app, PREDICT, encode(), x_request_timeout_ms="1500")).status == 200
 
 

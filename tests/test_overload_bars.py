@@ -23,6 +23,7 @@ GOOD = Flood(
     probe_most=150,
     after_p50=3.5,
     after_p99=6,
+    resident_before_mib=230,
     resident_mib=240,
     most_late=4,
 )
@@ -48,6 +49,7 @@ def test_what_keeps_every_bar_misses_none() -> None:
         ({"refused_p99": 51}, "refusals p99 51 ms"),
         ({"peak_after": 620}, "peak 620 afterwards"),
         ({"after_p50": 3.8}, "p50 3.8 ms afterwards"),
+        ({"resident_mib": 290}, "290 MiB after 230"),
     ],
 )
 def test_each_bar_is_missed_by_itself(changed: dict[str, float], said: str) -> None:

@@ -1,5 +1,6 @@
 """Refuses what cannot be answered before its body is read, so that a full service stays quick."""
 
+from math import inf
 from time import monotonic
 from typing import Final, Self
 
@@ -31,6 +32,7 @@ class Gate:
         self._many = min(settings.queue_pictures, settings.max_requests_in_flight)
         self._counted = _Counted(self, metrics)
         self._coming = 0
+        self.reserved = 0
         self._wary_until = 0.0
         self.in_flight = 0
         self.received_bytes = 0
@@ -53,6 +55,11 @@ class Gate:
     @property
     def coming(self) -> int:
         return self._coming
+
+    @property
+    def most_pictures(self) -> int:
+        """How many may wait, and so how many one request may have."""
+        return self._settings.queue_pictures
 
     def check(self, model: Model, decoder: Decoder, allowed_s: float) -> None:
         """Costs microseconds, since a service that is full does little else.
@@ -80,7 +87,8 @@ class Gate:
     def _excess(
         self, model: Model, decoder: Decoder, allowed_s: float, ahead: int, body_bytes: int
     ) -> OverloadedError | None:
-        pictures, most = ahead + decoder.waiting + model.queued, self._settings.queue_pictures
+        pictures = ahead + decoder.waiting + model.queued + self.reserved
+        most = self._settings.queue_pictures
         if pictures >= most:
             return OverloadedError(
                 f"{pictures} pictures are waiting and at most {most} may.",
@@ -107,6 +115,30 @@ class Gate:
             )
         return _lateness(model, decoder, allowed_s) if pictures else None
 
+    def reserve(self, pictures: int, model: Model, decoder: Decoder, allowed_s: float = inf) -> "Reservation":
+        """Places for the pictures of one request, which come one after the other.
+
+        Without them, a request would be refused when half of it is computed, and under load every one would.
+
+        Raises:
+            OverloadedError: there are not so many left, or the last would be answered too late.
+        """
+        waiting, most = decoder.waiting + model.queued + self.reserved, self._settings.queue_pictures
+        too_much = None
+        if waiting:
+            too_much = _lateness(model, decoder, allowed_s, self.reserved + pictures)
+        if waiting and waiting + pictures > most:
+            too_much = OverloadedError(
+                f"{waiting} pictures are waiting, this request has {pictures}, and at most {most} may wait.",
+                retry_after_s=decoder.wait_s + model.answer_s(self.reserved),
+                limit=most,
+                received=waiting + pictures,
+            )
+        if too_much:
+            self._wary_until = monotonic() + _WARY_S
+            raise too_much
+        return Reservation(self, pictures)
+
     def counted(self) -> "_Counted":
         """Counts one more while it lasts."""
         return self._counted
@@ -120,14 +152,34 @@ class Gate:
         return _Receiving(self, self._settings.received_bytes)
 
 
-def _lateness(model: Model, decoder: Decoder, allowed_s: float) -> OverloadedError | None:
-    """For one more that would be answered too late.
+class Reservation:
+    """Places that are kept, while it lasts, for pictures that have not come to them yet."""
+
+    def __init__(self, gate: Gate, pictures: int) -> None:
+        self._gate = gate
+        self._left = pictures
+
+    def __enter__(self) -> Self:
+        self._gate.reserved += self._left
+        return self
+
+    def take(self, pictures: int = 1) -> None:
+        """So many come to theirs, and are counted where they wait from now on."""
+        self._left -= pictures
+        self._gate.reserved -= pictures
+
+    def __exit__(self, *_: object) -> None:
+        self.take(self._left)
+
+
+def _lateness(model: Model, decoder: Decoder, allowed_s: float, pictures: int = 1) -> OverloadedError | None:
+    """For so many more that would be answered too late.
 
     To let it wait would help nobody, and an engine that always takes the oldest would be busy with what is
     about to be given up. Asked only while something waits: so an estimate that is too long is soon mended by
     pictures that came in, as the queue ends.
     """
-    takes_s = decoder.wait_s + model.answer_s
+    takes_s = decoder.wait_s + model.answer_s(pictures)
     if takes_s <= _IN_TIME * allowed_s:
         return None
     takes, allowed = float(f"{takes_s:.2g}"), round(allowed_s, 3)

@@ -10,8 +10,9 @@ from fastapi import APIRouter, Request, Response
 
 from app import errors
 from app.api import answers, parameters, problems, schemas, upload
+from app.api.admission import Gate, Reservation
 from app.api.deadline import PARAMETER as TIMEOUT
-from app.api.deadline import deadline
+from app.api.deadline import deadline, timeout_s
 from app.api.dependencies import Decoder, Serving, Settings
 from app.api.parameters import Wanted
 from app.api.schemas import BatchResult, PlacedProblem
@@ -111,8 +112,11 @@ async def predict_batch(request: Request, serving: Serving, decoder: Decoder, se
             feedback=request.app.state.feedback,
             shadow=request.app.state.shadow,
         )
-        async with deadline(request, settings):
-            results = await _each(files, answer)
+        gate: Gate = request.app.state.gate
+        places = gate.reserve(len(files), model, decoder, timeout_s(request.scope, settings))
+        with places:
+            async with deadline(request, settings):
+                results = await _each(files, answer, places)
         failed = sum(isinstance(result, PlacedProblem) for result in results)
         body = answers.written({"results": results, "succeeded": len(results) - failed, "failed": failed})
     spent_s = {"read": arrived - began, "total": perf_counter() - began}
@@ -120,12 +124,15 @@ async def predict_batch(request: Request, serving: Serving, decoder: Decoder, se
     return Response(body, media_type="application/json", headers={"Server-Timing": timing})
 
 
-async def _each(files: list[bytes], answer: Callable[[int, bytes], Awaitable[Result]]) -> list[Result]:
+async def _each(
+    files: list[bytes], answer: Callable[[int, bytes], Awaitable[Result]], places: Reservation
+) -> list[Result]:
     """The answers in order, some of them worked on at the same time; what one raises ends them all."""
     turn = asyncio.Semaphore(_AT_ONCE)
 
     async def in_turn(index: int, data: bytes) -> Result:
         async with turn:
+            places.take()
             return await answer(index, data)
 
     try:
@@ -150,7 +157,7 @@ async def _answer(
 ) -> Result:
     try:
         _check(data, max_bytes)
-        classified = await classify(data, model, decoder, wanted.fit)
+        classified = await classify(data, model, decoder, wanted.fit, reserved=True)
     except (UploadError, PictureError, EngineError) as error:
         if isinstance(error, EngineError) and not model.alive:
             raise

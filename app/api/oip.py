@@ -11,7 +11,7 @@ from fastapi import Request, Response
 
 from app import __version__, management
 from app.api import body, content_encoding, json_document, oip_binary, oip_response, pictures
-from app.api.deadline import deadline
+from app.api.deadline import deadline, timeout_s
 from app.api.dependencies import Decoder, Serving, Settings
 from app.api.json_document import Budget
 from app.api.management import check_key, told
@@ -103,7 +103,10 @@ async def infer(request: Request, serving: Serving, decoder: Decoder, settings: 
         parse = partial(Contract(model.manifest, settings.queue_pictures).parse, header=header)
         async with deadline(request, settings):
             asked = await body.parsed(request, data, settings, parse)
-            prediction = await pictures.answer(asked.pictures, model, decoder, settings, asked.fit)
+            gate, allowed_s = request.app.state.gate, timeout_s(request.scope, settings)
+            prediction = await pictures.answer(
+                asked.pictures, model, decoder, gate, asked.fit, allowed_s=allowed_s
+            )
         response = oip_response.infer(asked, prediction, model.manifest)
     return content_encoding.compress(response, request.headers.get("accept-encoding", ""))
 

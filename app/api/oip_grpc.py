@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, ClassVar, Final
 
 from app.api import body, oip, oip_binary, oip_response, pictures, protobuf_schema
+from app.api.admission import Gate
 from app.api.oip_messages import SERVICE, message
 from app.api.oip_request import Contract, InferRequest
 from app.decoding import Decoder
@@ -32,6 +33,7 @@ class InferenceService:
     serving: Serving
     decoder: Decoder
     settings: Settings
+    gate: Gate
 
     @property
     def methods(self) -> Mapping[str, Callable[[Any], Awaitable[Any]]]:
@@ -75,9 +77,7 @@ class InferenceService:
         with self._model(asked.model_name, asked.model_version).held() as model:
             contract = Contract(model.manifest, self.settings.queue_pictures)
             request = await body.beside(partial(read, asked, contract), asked.ByteSize())
-            prediction = await pictures.answer(
-                request.pictures, model, self.decoder, self.settings, request.fit
-            )
+            prediction = await pictures.answer(request.pictures, model, self.decoder, self.gate, request.fit)
             return _answer(request, prediction, model.manifest, raw=bool(asked.raw_input_contents))
 
     async def index(self, asked: Any) -> Any:

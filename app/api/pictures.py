@@ -4,17 +4,18 @@ import asyncio
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.api.admission import Gate
 from app.decoding import Decoder
 from app.engines import Prediction
 from app.errors import PictureError, ProtocolError
 from app.geometry import DEFAULT_FIT, Fit
 from app.model import Model
-from app.settings import Settings
 
 PIXELS: Final = "images"
 ENCODED: Final = "image_bytes"
@@ -40,11 +41,17 @@ def count(pictures: Pictures) -> int:
 
 
 async def answer(
-    pictures: Pictures, model: Model, decoder: Decoder, settings: Settings, fit: Fit = DEFAULT_FIT
+    pictures: Pictures,
+    model: Model,
+    decoder: Decoder,
+    gate: Gate,
+    fit: Fit = DEFAULT_FIT,
+    *,
+    allowed_s: float = inf,
 ) -> Prediction:
     """The prediction for pixels, uint8 [N, H, W, 3], or for N files.
 
-    `fit` says what becomes of files whose shape is not the model's.
+    `fit` says what becomes of files whose shape is not the model's, and `allowed_s` how long it may take.
 
     Raises:
         ProtocolError: no picture, more than may wait, or one that does not decode.
@@ -52,11 +59,13 @@ async def answer(
         EngineError: the engine failed.
     """
     number = count(pictures)
-    if not 1 <= number <= settings.queue_pictures:
-        raise ProtocolError(f"The request has {number} pictures; 1 to {settings.queue_pictures} are taken.")
-    if isinstance(pictures, Encoded):
-        pictures = await _decoded(pictures, decoder, model.input_size, fit)
-    return (await model.predict(pictures)).prediction
+    if not 1 <= number <= gate.most_pictures:
+        raise ProtocolError(f"The request has {number} pictures; 1 to {gate.most_pictures} are taken.")
+    with gate.reserve(number, model, decoder, allowed_s) as places:
+        if isinstance(pictures, Encoded):
+            pictures = await _decoded(pictures, decoder, model.input_size, fit)
+        places.take(number)
+        return (await model.predict(pictures, reserved=True)).prediction
 
 
 async def _decoded(pictures: Encoded, decoder: Decoder, size: tuple[int, int], fit: Fit) -> NDArray[np.uint8]:
@@ -64,7 +73,7 @@ async def _decoded(pictures: Encoded, decoder: Decoder, size: tuple[int, int], f
     for start in range(0, len(decoded), _AT_ONCE):
         files = pictures.files[start : start + _AT_ONCE]
         found = await asyncio.gather(
-            *(decoder.decode(file, size, fit) for file in files), return_exceptions=True
+            *(decoder.decode(file, size, fit, reserved=True) for file in files), return_exceptions=True
         )
         for index, picture in enumerate(found, start):
             if isinstance(picture, PictureError):

@@ -14,7 +14,7 @@ from fastapi import Request, Response
 from numpy.typing import NDArray
 
 from app.api import body, content_encoding, decimals, pictures, tfserving_metadata, tfserving_request
-from app.api.deadline import deadline
+from app.api.deadline import deadline, timeout_s
 from app.api.dependencies import Decoder, Serving, Settings
 from app.api.json_document import Budget
 from app.api.tfserving_request import Asked
@@ -106,7 +106,8 @@ async def _answered(
     budget = Budget.of_pictures(settings.queue_pictures, shape)
     async with deadline(request, settings):
         asked = await body.parsed(request, data, settings, partial(parse, shape=shape, budget=budget))
-        return asked, await pictures.answer(asked.pictures, model, decoder, settings)
+        gate, allowed_s = request.app.state.gate, timeout_s(request.scope, settings)
+        return asked, await pictures.answer(asked.pictures, model, decoder, gate, allowed_s=allowed_s)
 
 
 def _reference(request: Request) -> tuple[str, int | None, str | None]:
