@@ -1,6 +1,8 @@
 """Loads a model anew whose engine has stopped: what ends one thread by mistake must not end the service."""
 
+import asyncio
 import logging
+from collections.abc import Iterable
 from time import monotonic
 from typing import Final
 
@@ -46,3 +48,19 @@ class Revival:
     def _pause_s(self) -> float:
         """At once the first time, then after ever longer."""
         return backoff.pause_s(self.deaths, FIRST_PAUSE_S, LONGEST_PAUSE_S) if self.deaths else 0.0
+
+
+class Revivals:
+    """Those of all models. None waits for another, and whoever looks for none: loading may take minutes."""
+
+    def __init__(self) -> None:
+        self._of: dict[Versions, Revival] = {}
+        self._at_work: dict[Versions, asyncio.Task[None]] = {}
+
+    def look(self, models: Iterable[Versions]) -> None:
+        """Begins to start again what has stopped, where that has not begun yet."""
+        for versions in models:
+            at_work = self._at_work.get(versions)
+            if versions.residents.stopped and (at_work is None or at_work.done()):
+                revival = self._of.setdefault(versions, Revival(versions))
+                self._at_work[versions] = asyncio.create_task(revival.look())

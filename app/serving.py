@@ -13,7 +13,7 @@ from app.errors import EngineError, ModelNotFoundError, NotReadyError, ServiceEr
 from app.loading import Choose, Loader
 from app.metrics import Metrics
 from app.model import Model, State
-from app.revival import Revival
+from app.revival import Revivals
 from app.settings import ALL_MODELS, Settings
 from app.stall import StallWatch
 from app.versions import Versions
@@ -64,17 +64,21 @@ class Serving:
         """Why the service is not ready, in a sentence; empty when it is."""
         if self._state is not State.READY:
             return self._reason
-        return self._default.reason or self._suspicion
+        try:
+            self._unsuspected(self._default.live)
+        except NotReadyError as error:
+            return str(error)
+        return ""
 
     @property
     def live(self) -> Model:
         """The version of the default model that answers now.
 
         Raises:
-            NotReadyError: there is none yet, or its engine has stopped.
+            NotReadyError: there is none yet, or its engine has stopped or seems to hang.
         """
         try:
-            return self._default.live
+            return self._unsuspected(self._default.live)
         except NotReadyError as error:
             raise NotReadyError(self.reason or str(error)) from error
 
@@ -87,12 +91,12 @@ class Serving:
         """The version of a model with this number or label, its live one if neither is given.
 
         Raises:
-            NotReadyError: it is being loaded or closed, or has failed.
+            NotReadyError: it is being loaded or closed, has failed, or its engine seems to hang.
             ModelNotFoundError, VersionNotFoundError, LabelNotFoundError: it is not in memory.
         """
         if name == self._default.name and number is None and label is None:
             return self.live
-        return self.versions(name).find(number, label)
+        return self._unsuspected(self.versions(name).find(number, label))
 
     def versions(self, name: str) -> Versions:
         """Every version of one model.
@@ -148,7 +152,7 @@ class Serving:
         Raises:
             EngineError: that of the default model cannot be started again, or any hangs.
         """
-        revivals: dict[str, Revival] = {}
+        revivals = Revivals()
         stalls, limit_s = StallWatch(_TEND_EVERY_S), self._settings.engine_stall_s
         while True:
             await asyncio.sleep(_TEND_EVERY_S)
@@ -162,8 +166,7 @@ class Serving:
                     "(CLASSIFIER_ENGINE_STALL_S); a thread that hangs cannot be ended, so the process ends, "
                     "to be started again."
                 )
-            for name, versions in list(self._models.items()):
-                await revivals.setdefault(name, Revival(versions)).look()
+            revivals.look(self._models.values())
             if self._default.is_lost:
                 raise EngineError(f"{self._default.name} cannot answer any more: {self._default.reason}")
 
@@ -205,16 +208,15 @@ class Serving:
     @property
     def _answers(self) -> bool:
         try:
-            return self._default.live not in self._suspects
+            self._unsuspected(self._default.live)
         except NotReadyError:
             return False
+        return True
 
-    @property
-    def _suspicion(self) -> str:
-        """What is wrong with the version that should answer; empty if nothing seems to be."""
-        return (
-            "" if self._answers else f"The engine of the model {self._default.name} seems to hang at a batch."
-        )
+    def _unsuspected(self, model: Model) -> Model:
+        if model in self._suspects:  # nearly always empty
+            raise NotReadyError(f"The engine of {model.version} seems to hang at a batch.")
+        return model
 
     def _suspect(self, models: list[Model]) -> None:
         for model in models:

@@ -1,6 +1,7 @@
 """An engine whose thread ends is never a black hole: it is told, and started again, or the process ends."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
@@ -215,9 +216,9 @@ async def test_it_is_started_again_although_another_was_decided_on_that_is_not_s
         assert serving.find(MODEL, label="stable").manifest.version == 1
 
 
-async def hung(serving: Serving, made: Engines) -> asyncio.Task[object]:
-    """A caller whose batch the engine never comes back from."""
-    made.made[-1].gate.clear()
+async def hung(serving: Serving, made: Engines, engine: FakeEngine | None = None) -> asyncio.Task[object]:
+    """A caller whose batch the engine, by default the last that was made, never comes back from."""
+    (engine or made.made[-1]).gate.clear()
     calling = asyncio.create_task(serving.live.predict(BLACK))
     await until(lambda: serving.live.batch is not None)
     return calling
@@ -252,13 +253,40 @@ async def test_one_that_seems_to_hang_is_not_ready_long_before_it_is_given_up(
     tending = asyncio.create_task(serving.tend())
     calling = await hung(serving, made)
     await until(lambda: serving.state is State.FAILED)
-    assert serving.reason == f"The engine of the model {MODEL} seems to hang at a batch."
+    assert serving.reason == f"The engine of {MODEL} version 1 seems to hang at a batch."
+    for number in (None, 1):
+        with pytest.raises(NotReadyError, match="seems to hang"):
+            serving.find(MODEL, number)
     made.made[-1].gate.set()
     await calling
     await until(lambda: serving.state is State.READY)
     assert serving.reason == ""
     assert not tending.done()
     tending.cancel()
+    await serving.close()
+
+
+async def test_a_load_that_takes_long_hides_no_engine_that_hangs(
+    settings: Settings, repository: Repository, made: Engines
+) -> None:
+    shutil.copytree(repository.folder(MODEL), repository.root / "shades")
+    manifest = repository.root / "shades" / "1" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace(f'"{MODEL}"', '"shades"'))
+    changes = {"models": f"{MODEL},shades", "engine_stall_s": 1.0, "model_poll_s": 0}
+    serving = Serving(settings.model_copy(update=changes), made)
+    await serving.start()
+    made.gate.clear()
+    with pytest.raises(EngineError, match="stopped before it answered"):
+        await serving.find("shades").predict(RED)
+    tending = asyncio.create_task(serving.tend())
+    await until(lambda: serving.versions("shades").residents.status(1).state is State.LOADING)
+    calling = await hung(serving, made, engine=made.made[0])
+    with pytest.raises(EngineError, match="has been at the same batch for 1 s"):
+        await tending
+    with pytest.raises(EngineError, match="stopped before it answered"):
+        await calling
+    made.gate.set()
+    made.made[0].gate.set()
     await serving.close()
 
 
