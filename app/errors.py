@@ -12,8 +12,10 @@
     │   ├── GraphError
     │   ├── GoldenError
     │   ├── PublishError
+    │   ├── ShortageError
     │   └── EngineError
     │       ├── EngineUnavailableError
+    │       │   └── EngineNotInstalledError
     │       └── LoadTimeoutError
     ├── PictureError                 bytes that do not become a picture
     │   ├── UnsupportedFormatError
@@ -119,6 +121,12 @@ class PublishError(ModelError):
     code = "publish_failed"
 
 
+class ShortageError(ModelError):
+    """It could not be loaded for want of something that there may be in a moment."""
+
+    code = "shortage"
+
+
 class EngineError(ModelError):
     code = "engine_failed"
 
@@ -129,8 +137,16 @@ class EngineUnavailableError(EngineError):
     code = "engine_unavailable"
 
 
+class EngineNotInstalledError(EngineUnavailableError):
+    """A package of its is missing or broken."""
+
+    code = "engine_not_installed"
+
+
 class LoadTimeoutError(EngineError):
     """The thread that loads is left behind, and nobody knows what it holds."""
+
+    code = "load_timeout"
 
 
 class PictureError(ServiceError):

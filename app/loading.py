@@ -18,11 +18,13 @@ from app.engines import Engine
 from app.errors import (
     DamagedVersionError,
     EngineError,
+    EngineNotInstalledError,
     EngineUnavailableError,
     GoldenError,
     LoadTimeoutError,
     ModelError,
     ServiceError,
+    ShortageError,
 )
 from app.manifest import GOLDEN_NAME
 from app.metrics import Metrics
@@ -131,6 +133,10 @@ class Loader:
                 return self._warm_engine(name, version), " ".join(map(str, given_up))
             except EngineUnavailableError as error:
                 unavailable.append(error)
+                is_known = any(isinstance(each, EngineNotInstalledError) for each in given_up)
+                if isinstance(error, EngineNotInstalledError) and not is_known and _is_for(name, version):
+                    given_up.append(error)
+                    _LOG.warning("%s was published for another engine: %s", version, error)
             except (EngineError, GoldenError) as error:
                 _LOG.warning("%s does not run on the engine %s: %s", version, name, error)
                 given_up.append(error)
@@ -144,11 +150,22 @@ class Loader:
                 _warm(engine, version, self._settings.max_batch_pictures)
         except ServiceError:
             raise
+        except (MemoryError, OSError) as error:
+            # No reason to give up this engine for as long as the version serves.
+            raise ShortageError(
+                f"{version} cannot be loaded now: {str(error) or 'there is not enough memory'}."
+            ) from error
         except Exception as error:
             raise EngineError(
                 f"{version} failed while it was being loaded: {type(error).__name__}."
             ) from error
         return engine
+
+
+def _is_for(engine: str, version: Version) -> bool:
+    """Whether it was published with files for this engine."""
+    folder = engine.partition("-")[0]
+    return any(file.startswith(f"{folder}/") for file in version.manifest.files)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ a request, so that no sender can make the number of series grow.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from math import fsum
 from typing import Final, Literal
 
@@ -22,7 +22,7 @@ from app import shared_metrics
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 
 ShadowOutcome = Literal["agreed", "disagreed", "dropped", "failed"]
-Stage = Literal["read", "decode", "queue", "infer", "total"]
+Stage = Literal["read", "decode", "queue", "infer", "encode", "total"]
 
 # The only bounds of histograms, in the unit that the name of the metric ends with.
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -32,7 +32,7 @@ RATIO: Final = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 
 _REMEMBERED: Final = 4096
 _AT_ONCE: Final = 4096  # of them about eight belong to a request
-_STAGES: Final[tuple[Stage, ...]] = ("read", "decode", "queue", "infer", "total")
+_STAGES: Final[tuple[Stage, ...]] = ("read", "decode", "queue", "infer", "encode", "total")
 
 
 class Metrics:
@@ -92,10 +92,14 @@ class Metrics:
             multiprocess_mode="livesum",
         )
         self._predictions = self._counter(
-            "classifier_predictions", "Pictures by the class that was most probable.", "label"
+            "classifier_predictions",
+            "Pictures by the class that was most probable.",
+            "model",
+            "version",
+            "label",
         )
         # To find a counter by its labels takes longer than to count.
-        self._count_class = lru_cache(_REMEMBERED)(lambda label: self._predictions.labels(label).inc)
+        self._count_class = lru_cache(_REMEMBERED)(lambda *labels: self._predictions.labels(*labels).inc)
         self._count_request = lru_cache(_REMEMBERED)(lambda *labels: self.requests.labels(*labels).inc)
         self._count_refusal = lru_cache(_REMEMBERED)(lambda code: self.refusals.labels(code).inc)
         # What others read, and what shall outlive this process, is told at once.
@@ -116,11 +120,14 @@ class Metrics:
         self.batch_pictures: Final = self._histogram(
             "classifier_batch_pictures", "Pictures that the engine took at once.", PICTURES
         )
-        self._confidence = self._observer(
-            self._histogram(
-                "classifier_confidence_ratio", "Probability of the class that was most probable.", RATIO
-            )
+        confidences = _Histogram(
+            "classifier_confidence_ratio",
+            "Probability of the class that was most probable.",
+            ["model", "version"],
+            registry=self.registry,
+            buckets=RATIO,
         )
+        self._confidence_of = cache(lambda *labels: self._observer(confidences.labels(*labels)))
 
     def watch(
         self,
@@ -160,12 +167,15 @@ class Metrics:
     def took(self, stage: Stage, seconds: float) -> None:
         self._stages[stage](seconds)
 
-    def predicted(self, class_names: Sequence[str], probabilities: NDArray[np.float32]) -> None:
+    def predicted(
+        self, model: str, version: str, class_names: Sequence[str], probabilities: NDArray[np.float32]
+    ) -> None:
         """Counts answers, float32 [N, K] with K names. When either metric shifts, so does the input."""
+        observe = self._confidence_of(model, version)
         for row in probabilities.tolist():
             confidence = max(row)
-            self._confidence(confidence)
-            self._count(self._count_class(class_names[row.index(confidence)]))
+            observe(confidence)
+            self._count(self._count_class(model, version, class_names[row.index(confidence)]))
 
     def _count(self, tell: Callable[[float], object]) -> None:
         if self._tells_at_once:

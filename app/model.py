@@ -50,6 +50,7 @@ class Model:
         self.fallback = fallback
         self.accuracy = self.manifest.accuracy(engine.name, engine.precision)
         self._metrics = metrics
+        self._named = (self.manifest.name, str(self.manifest.version), self.manifest.class_names)
         self._turns = threading.Semaphore(engine.concurrency + engine.ahead)
         self._batcher = Batcher(
             self._run,
@@ -130,7 +131,7 @@ class Model:
         result = await self._batcher.predict(images, reserved=reserved)
         self._metrics.took("queue", result.queued_s)
         self._metrics.took("infer", result.infer_s)
-        self._metrics.predicted(self.manifest.class_names, result.prediction.probabilities)
+        self._metrics.predicted(*self._named, result.prediction.probabilities)
         return result
 
     async def predict_in_background(self, images: NDArray[np.uint8]) -> Result:

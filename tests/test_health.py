@@ -1,9 +1,12 @@
 import asyncio
+import re
 import threading
 
 import httpx2 as httpx
+import numpy as np
 import pytest
-from fakes import FakeEngine
+from conftest import Encode
+from fakes import MODEL, FakeEngine
 
 from app.errors import EngineError
 from app.main import create_app
@@ -41,7 +44,9 @@ async def test_until_the_model_is_loaded_it_lives_but_is_not_ready(settings: Set
         await until_ready(client)
 
 
-async def test_a_faster_engine_that_failed_is_told_of_while_the_next_serves(settings: Settings) -> None:
+async def test_a_faster_engine_that_failed_is_told_of_in_every_answer(
+    settings: Settings, encode: Encode
+) -> None:
     def choose(name: str, *_: object) -> FakeEngine:
         if name == "openvino-int8":
             raise EngineError("OpenVINO cannot load int8.xml.")
@@ -51,7 +56,24 @@ async def test_a_faster_engine_that_failed_is_told_of_while_the_next_serves(sett
     async with app.router.lifespan_context(app), client_of(app) as client:
         await until_ready(client)
         answer = await client.get("/readyz")
-        assert answer.json() == READY | {"fallback": "OpenVINO cannot load int8.xml."}
+        reason = "OpenVINO cannot load int8.xml."
+        assert answer.json() == READY | {"fallback": reason}
+        files = {"file": encode()}
+        for path in ("/predict", "/explain"):
+            assert (await client.post(path, files=files)).json()["model"]["fallback"] == reason
+        several = (await client.post("/predict/batch", files=files)).json()
+        assert several["results"][0]["model"]["fallback"] == reason
+        served = f"/v1/models/{MODEL}:predict", f"/v2/models/{MODEL}/infer"
+        pixels = np.zeros((1, 32, 32, 3), int).tolist()
+        v1 = await client.post(served[0], json={"instances": pixels})
+        assert (v1.headers["X-Model"], v1.headers["X-Model-Fallback"]) == (f"{MODEL}/1 fake/float32", reason)
+        tensor = {"name": "images", "shape": [1, 32, 32, 3], "datatype": "UINT8", "data": pixels}
+        v2 = await client.post(served[1], json={"inputs": [tensor]})
+        told = {"engine": "fake", "precision": "float32", "fallback": reason}
+        assert v2.json()["parameters"] == told
+        for answered in (v1, v2):
+            stages = re.findall(r"(\w+);dur=", answered.headers["Server-Timing"])
+            assert stages == ["decode", "queue", "infer", "encode"]
 
 
 async def test_a_service_that_shuts_down_is_not_ready_but_answers(settings: Settings) -> None:

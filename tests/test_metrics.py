@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from asgi import WAYS_IN, WayIn, call, classify, ready, sent, until
 from conftest import Encode
-from fakes import FakeEngine
+from fakes import MODEL, FakeEngine
 from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,13 +45,17 @@ async def test_every_way_in_is_counted_alike(settings: Settings, encode: Encode,
         assert (await classify(app, way_in, encode("lime"))).status == 200
         found = figures(app.state.metrics)
     assert found[f"classifier_requests_total method=POST route={way_in.template} status=200"] == 2
-    assert found["classifier_predictions_total label=red"] == 1
-    assert found["classifier_predictions_total label=green"] == 1
-    assert found["classifier_confidence_ratio_count"] == found["classifier_batch_pictures_sum"] == 2
+    assert found[f"classifier_predictions_total label=red model={MODEL} version=1"] == 1
+    assert found[f"classifier_predictions_total label=green model={MODEL} version=1"] == 1
+    confidence = found[f"classifier_confidence_ratio_count model={MODEL} version=1"]
+    assert confidence == found["classifier_batch_pictures_sum"] == 2
     assert found["classifier_request_body_bytes_sum"] == 2 * len(way_in.pack(encode("red")))
-    for stage in ("read", "decode", "queue", "infer", "total"):
+    for stage in ("read", "decode", "queue", "infer", "encode", "total"):
         assert found[f"classifier_stage_seconds_count stage={stage}"] == 2
-    spent = [found[f"classifier_stage_seconds_sum stage={stage}"] for stage in ("decode", "queue", "infer")]
+    spent = [
+        found[f"classifier_stage_seconds_sum stage={stage}"]
+        for stage in ("decode", "queue", "infer", "encode")
+    ]
     assert sum(spent) <= found["classifier_stage_seconds_sum stage=total"]
 
 
@@ -155,9 +159,21 @@ def test_every_histogram_names_its_unit() -> None:
 
 def test_two_services_in_one_process_share_nothing() -> None:
     one, other = Metrics(), Metrics()
-    one.predicted(("cat", "dog"), np.array([[0.1, 0.9], [0.8, 0.2]], dtype=np.float32))
-    assert figures(one)["classifier_predictions_total label=dog"] == 1
-    assert "classifier_predictions_total label=dog" not in figures(other)
+    answers = np.array([[0.1, 0.9], [0.8, 0.2]], dtype=np.float32)
+    one.predicted("pets", "3", ("cat", "dog"), answers)
+    assert figures(one)["classifier_predictions_total label=dog model=pets version=3"] == 1
+    assert "classifier_predictions_total label=dog model=pets version=3" not in figures(other)
+
+
+def test_what_stable_says_is_not_mixed_with_what_canary_says() -> None:
+    metrics = Metrics()
+    for version, probability in (("1", 0.9), ("2", 0.3)):
+        metrics.predicted("pets", version, ("cat",), np.array([[probability]], dtype=np.float32))
+    found = figures(metrics)
+    for version, probability in (("1", 0.9), ("2", 0.3)):
+        assert found[f"classifier_predictions_total label=cat model=pets version={version}"] == 1
+        total = found[f"classifier_confidence_ratio_sum model=pets version={version}"]
+        assert total == pytest.approx(probability)
 
 
 def test_nothing_that_is_noted_is_lost_whenever_it_is_read() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from asgi import until
-from fakes import CARD, MODEL, FakeEngine, publish_fake
+from fakes import CARD, MODEL, FakeEngine, publish, publish_fake
 from numpy.typing import NDArray
 
 from app import deployment, management
@@ -18,6 +18,7 @@ from app.engines import Prediction
 from app.errors import (
     DamagedVersionError,
     EngineError,
+    EngineNotInstalledError,
     EngineUnavailableError,
     GoldenError,
     ModelError,
@@ -433,4 +434,51 @@ async def test_an_engine_that_is_asked_for_by_name_has_no_substitute(settings: S
     with pytest.raises(GoldenError):
         await serving.start()
     assert asked == ["openvino-int8"]
+    await serving.close()
+
+
+@pytest.mark.parametrize("with_files", [True, False])
+async def test_an_engine_that_is_not_installed_is_told_of_where_the_version_was_published_for_it(
+    settings: Settings, repository: Repository, with_files: bool
+) -> None:
+    """A missing library of the system would make the service four times slower, and nobody would know."""
+
+    def fill(folder: Path) -> None:
+        (folder / ("openvino" if with_files else "other")).mkdir()
+        (folder / ("openvino" if with_files else "other") / "int8.bin").write_bytes(b"weights")
+
+    def choose(name: str, *_: object) -> FakeEngine:
+        if name.startswith("openvino"):
+            raise EngineNotInstalledError(f"The engine {name} needs a package that is not installed.")
+        return FakeEngine()
+
+    publish(repository, FakeEngine(), fill)
+    serving = Serving(settings, choose)
+    await serving.start()
+    expected = "The engine openvino-int8 needs a package that is not installed." if with_files else ""
+    assert serving.live.fallback == expected
+    await serving.close()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(12, "Cannot allocate memory")])
+async def test_a_moment_without_memory_does_not_cost_the_fastest_engine(
+    settings: Settings, repository: Repository, error: Exception
+) -> None:
+    """The version is tried again later, on the same one; the version before goes on."""
+    short = False
+
+    def choose(name: str, *_: object) -> FakeEngine:
+        if short and name == "openvino-int8":
+            raise error
+        return FakeEngine()
+
+    serving = Serving(settings, choose)
+    await serving.start()
+    short = True
+    publish_fake(repository)
+    await serving.follow()
+    assert serving.live.manifest.version == 1
+    failed = serving.versions(MODEL).known()[2]
+    assert failed.state is State.FAILED
+    assert "cannot be loaded now" in failed.reason
     await serving.close()

@@ -85,7 +85,7 @@ def test_together_they_are_one_service_of_which_any_part_may_die(service: Servic
     # What the dead counted still counts.
     found = figures(service)
     assert found["classifier_requests_total /predict 200 POST"] == 30
-    assert found["classifier_confidence_ratio_count"] == 30
+    assert found[f"classifier_confidence_ratio_count 1 {MODEL}"] == 30
     assert found["classifier_requests_in_flight"] == found["classifier_pictures_waiting queue"] == 0
     assert found["process_resident_memory_bytes"] > 0
     assert found["classifier_ready"] == 1

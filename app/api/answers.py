@@ -87,7 +87,7 @@ def reference(model: Model) -> Document:
             "precision": model.engine.precision,
             "accuracy": model.accuracy,
             "weights": manifest.weights_sha256 and manifest.weights_sha256[:WEIGHTS_DIGITS],
-        }
+        } | ({"fallback": model.fallback} if model.fallback else {})
     return found
 
 

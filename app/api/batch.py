@@ -16,6 +16,7 @@ from app.api.deadline import deadline, timeout_s
 from app.api.dependencies import Decoder, Serving, Settings
 from app.api.parameters import Wanted
 from app.api.schemas import BatchResult, PlacedProblem
+from app.api.timing import server_timing
 from app.classification import classify
 from app.errors import BodyTooLargeError, EmptyFileError, EngineError, PictureError, UploadError
 from app.feedback import Feedback
@@ -117,11 +118,13 @@ async def predict_batch(request: Request, serving: Serving, decoder: Decoder, se
         with places:
             async with deadline(request, settings):
                 results = await _each(files, answer, places)
+        answered = perf_counter()
         failed = sum(isinstance(result, PlacedProblem) for result in results)
         body = answers.written({"results": results, "succeeded": len(results) - failed, "failed": failed})
-    spent_s = {"read": arrived - began, "total": perf_counter() - began}
-    timing = ", ".join(f"{stage};dur={1000 * seconds:.2f}" for stage, seconds in spent_s.items())
-    return Response(body, media_type="application/json", headers={"Server-Timing": timing})
+    ended = perf_counter()
+    request.app.state.metrics.took("encode", ended - answered)
+    timing = server_timing(read=arrived - began, encode=ended - answered, total=ended - began)
+    return Response(body, media_type="application/json", headers=timing)
 
 
 async def _each(

@@ -13,6 +13,7 @@ from app.api.deadline import PARAMETER as TIMEOUT
 from app.api.deadline import deadline
 from app.api.dependencies import Explainer, Serving, Settings
 from app.api.schemas import ImageDescription, ModelReference
+from app.api.timing import server_timing
 from app.explanation import METHOD, Explanation
 
 router = APIRouter(tags=["predict"])
@@ -93,5 +94,5 @@ async def explain(request: Request, serving: Serving, explainer: Explainer, sett
         async with deadline(request, settings):
             explanation = await explainer.explain(data, model, class_id, fit)
         body = answers.written(_document(explanation))
-    timing = f"total;dur={1000 * (perf_counter() - began):.2f}"
-    return Response(body, media_type="application/json", headers={"Server-Timing": timing})
+    timing = server_timing(total=perf_counter() - began)
+    return Response(body, media_type="application/json", headers=timing)

@@ -104,10 +104,11 @@ async def infer(request: Request, serving: Serving, decoder: Decoder, settings: 
         async with deadline(request, settings):
             asked = await body.parsed(request, data, settings, parse)
             gate, allowed_s = request.app.state.gate, timeout_s(request.scope, settings)
-            prediction = await pictures.answer(
+            answered = await pictures.answer(
                 asked.pictures, model, decoder, gate, asked.fit, allowed_s=allowed_s
             )
-        response = oip_response.infer(asked, prediction, model.manifest)
+        response = oip_response.infer(asked, answered.prediction, model)
+        response.headers.update(answered.timing(request.app.state.metrics))
     return content_encoding.compress(response, request.headers.get("accept-encoding", ""))
 
 

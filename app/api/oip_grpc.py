@@ -12,7 +12,6 @@ from app.api.oip_request import Contract, InferRequest
 from app.decoding import Decoder
 from app.engines import Prediction
 from app.errors import ProtocolError, UnavailableError, UnknownModelError
-from app.manifest import Manifest
 from app.model import Model, State
 from app.serving import Serving
 from app.settings import Settings
@@ -77,8 +76,8 @@ class InferenceService:
         with self._model(asked.model_name, asked.model_version).held() as model:
             contract = Contract(model.manifest, self.settings.queue_pictures)
             request = await body.beside(partial(read, asked, contract), asked.ByteSize())
-            prediction = await pictures.answer(request.pictures, model, self.decoder, self.gate, request.fit)
-            return _answer(request, prediction, model.manifest, raw=bool(asked.raw_input_contents))
+            answered = await pictures.answer(request.pictures, model, self.decoder, self.gate, request.fit)
+            return _answer(request, answered.prediction, model, raw=bool(asked.raw_input_contents))
 
     async def index(self, asked: Any) -> Any:
         listed = await oip.versions(self.serving, self.settings, only_ready=asked.ready)
@@ -143,10 +142,13 @@ def _pixels(name: str, numbers: Any) -> bytes:
         ) from error
 
 
-def _answer(request: InferRequest, prediction: Prediction, manifest: Manifest, *, raw: bool) -> Any:
+def _answer(request: InferRequest, prediction: Prediction, model: Model, *, raw: bool) -> Any:
+    manifest = model.manifest
     answer = message("ModelInferResponse")(
         model_name=manifest.name, model_version=str(manifest.version), id=request.id or ""
     )
+    for name, value in oip_response.parameters(model).items():
+        answer.parameters[name].string_param = value
     for output in request.outputs:
         tensor = oip_response.tensor_of(output, prediction, manifest)
         told = answer.outputs.add(name=output.name, datatype=tensor.datatype, shape=tensor.shape)

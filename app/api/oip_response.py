@@ -13,6 +13,7 @@ from app.api import decimals, oip_binary
 from app.api.oip_request import InferRequest, Output
 from app.engines import Prediction
 from app.manifest import Manifest
+from app.model import Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +26,15 @@ class Tensor:
     packed: bytes
 
 
-def infer(request: InferRequest, prediction: Prediction, manifest: Manifest) -> Response:
+def parameters(model: Model) -> dict[str, str]:
+    """What answered, as far as the protocol has no field for it."""
+    engine = {"engine": model.engine.name, "precision": model.engine.precision}
+    return engine | ({"fallback": model.fallback} if model.fallback else {})
+
+
+def infer(request: InferRequest, prediction: Prediction, model: Model) -> Response:
     """The outputs that were asked for, each in the form that was asked for."""
+    manifest = model.manifest
     described: list[dict[str, Any]] = []
     tail: list[bytes] = []
     for output in request.outputs:
@@ -38,8 +46,10 @@ def infer(request: InferRequest, prediction: Prediction, manifest: Manifest) -> 
         else:
             described.append(head | {"data": tensor.flat})
     named = {} if request.id is None else {"id": request.id}
-    model = {"model_name": manifest.name, "model_version": str(manifest.version)}
-    document = json.dumps(model | named | {"outputs": described}).encode()
+    answering = {"model_name": manifest.name, "model_version": str(manifest.version)}
+    document = json.dumps(
+        answering | named | {"parameters": parameters(model), "outputs": described}
+    ).encode()
     if not tail:
         return Response(document, media_type="application/json")
     return Response(

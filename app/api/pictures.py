@@ -5,16 +5,20 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
+from time import perf_counter
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.api.admission import Gate
+from app.api.timing import server_timing
 from app.decoding import Decoder
 from app.engines import Prediction
 from app.errors import PictureError, ProtocolError
 from app.geometry import DEFAULT_FIT, Fit
+from app.lane import Result
+from app.metrics import Metrics
 from app.model import Model
 
 PIXELS: Final = "images"
@@ -33,6 +37,26 @@ class Encoded:
     complaint: str
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Answered:
+    """What the model said at `answered_at`, by the clock of `perf_counter`; `decode_s` came before it."""
+
+    result: Result
+    decode_s: float
+    answered_at: float
+
+    @property
+    def prediction(self) -> Prediction:
+        return self.result.prediction
+
+    def timing(self, metrics: Metrics) -> dict[str, str]:
+        """The header that says where its time went, up to now; what wrote the answer counts as encoding."""
+        encode_s = perf_counter() - self.answered_at
+        metrics.took("encode", encode_s)
+        stages = {"decode": self.decode_s, "queue": self.result.queued_s, "infer": self.result.infer_s}
+        return server_timing(**stages, encode=encode_s)
+
+
 Pictures = NDArray[np.uint8] | Encoded
 
 
@@ -48,8 +72,8 @@ async def answer(
     fit: Fit = DEFAULT_FIT,
     *,
     allowed_s: float = inf,
-) -> Prediction:
-    """The prediction for pixels, uint8 [N, H, W, 3], or for N files.
+) -> Answered:
+    """What the model says of pixels, uint8 [N, H, W, 3], or of N files.
 
     `fit` says what becomes of files whose shape is not the model's, and `allowed_s` how long it may take.
 
@@ -62,10 +86,13 @@ async def answer(
     if not 1 <= number <= gate.most_pictures:
         raise ProtocolError(f"The request has {number} pictures; 1 to {gate.most_pictures} are taken.")
     with gate.reserve(number, model, decoder, allowed_s) as places:
+        began = perf_counter()
         if isinstance(pictures, Encoded):
             pictures = await _decoded(pictures, decoder, model.input_size, fit)
+        decoded = perf_counter()
         places.take(number)
-        return (await model.predict(pictures, reserved=True)).prediction
+        result = await model.predict(pictures, reserved=True)
+        return Answered(result, decoded - began, perf_counter())
 
 
 async def _decoded(pictures: Encoded, decoder: Decoder, size: tuple[int, int], fit: Fit) -> NDArray[np.uint8]:

@@ -16,7 +16,9 @@ from app.api.whole import WholeResponse
 from app.classification import classify
 
 PATH: Final = "/predict"
-_TIMING: Final = "read;dur=%.2f, decode;dur=%.2f, queue;dur=%.2f, infer;dur=%.2f, total;dur=%.2f"
+_TIMING: Final = (
+    "read;dur=%.2f, decode;dur=%.2f, queue;dur=%.2f, infer;dur=%.2f, encode;dur=%.2f, total;dur=%.2f"
+)
 
 router = APIRouter(tags=["predict"])
 
@@ -98,7 +100,10 @@ async def predict(request: Request, serving: Serving, decoder: Decoder, settings
         arrived = perf_counter()
         async with deadline(request, settings):
             classified = await classify(data, model, decoder, wanted.fit)
+            classified_at = perf_counter()
             body = written(await answer(classified, wanted))
+            encode_s = perf_counter() - classified_at
+        request.app.state.metrics.took("encode", encode_s)
         request.app.state.feedback.remember(problems.request_id_of(request), classified)
         request.app.state.shadow.look(classified)
         result = classified.result
@@ -107,6 +112,7 @@ async def predict(request: Request, serving: Serving, decoder: Decoder, settings
             classified.decode_s,
             result.queued_s,
             result.infer_s,
+            encode_s,
             perf_counter() - began,
         )
     timing = _TIMING % tuple(1000 * seconds for seconds in spent_s)

@@ -64,6 +64,9 @@ class ModelReference(BaseModel):
         str | None,
         Field(description=f"the first {WEIGHTS_DIGITS} digits of the sha256 of the SavedModel's weights"),
     ]
+    fallback: Annotated[
+        str, Field(exclude_if=lambda reason: not reason, description="why a faster engine was given up")
+    ] = ""
 
 
 class ImageDescription(BaseModel):

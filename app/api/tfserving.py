@@ -18,7 +18,6 @@ from app.api.deadline import deadline, timeout_s
 from app.api.dependencies import Decoder, Serving, Settings
 from app.api.json_document import Budget
 from app.api.tfserving_request import Asked
-from app.engines import Prediction
 from app.errors import (
     LabelNotFoundError,
     ModelNotFoundError,
@@ -31,6 +30,8 @@ from app.residents import Status
 
 _LARGEST_VERSION: Final = 2**63 - 1
 _SHOWN: Final = 200
+_MODEL: Final = "X-Model"
+_FALLBACK: Final = "X-Model-Fallback"
 _STATES: Final[Mapping[State, str]] = {
     State.LOADING: "LOADING",
     State.READY: "AVAILABLE",
@@ -42,20 +43,20 @@ _STATES: Final[Mapping[State, str]] = {
 async def predict(request: Request, serving: Serving, decoder: Decoder, settings: Settings) -> Response:
     """Pixels or encoded pictures in, the probabilities of every class out."""
     with _model(request, serving).held() as model:
-        asked, prediction = await _answered(request, tfserving_request.predict, model, decoder, settings)
-        outputs = {name: getattr(prediction, name) for name in asked.outputs}
+        asked, answered = await _answered(request, tfserving_request.predict, model, decoder, settings)
+        outputs = {name: getattr(answered.prediction, name) for name in asked.outputs}
         content = {"predictions": _rows(outputs)} if asked.row else {"outputs": _columns(outputs)}
-    return _reply(request, content)
+        return _prediction(request, content, model, answered)
 
 
 async def classify(request: Request, serving: Serving, decoder: Decoder, settings: Settings) -> Response:
     """Examples in, the classes of each with their probabilities out, in the order that the model has."""
     with _model(request, serving).held() as model:
-        _, prediction = await _answered(request, tfserving_request.classify, model, decoder, settings)
+        _, answered = await _answered(request, tfserving_request.classify, model, decoder, settings)
         names = model.manifest.class_names
-        scores = [decimals.shortest(row) for row in prediction.probabilities]
+        scores = [decimals.shortest(row) for row in answered.prediction.probabilities]
         content = {"results": [list(zip(names, row, strict=True)) for row in scores]}
-    return _reply(request, content)
+        return _prediction(request, content, model, answered)
 
 
 async def regress(request: Request, serving: Serving) -> Response:
@@ -99,7 +100,7 @@ async def malformed(request: Request) -> Response:
 
 async def _answered(
     request: Request, parse: Callable[..., Asked], model: Model, decoder: Decoder, settings: Settings
-) -> tuple[Asked, Prediction]:
+) -> tuple[Asked, pictures.Answered]:
     data = await body.read(request, settings.body_timeout_s)
     size = model.manifest.input
     shape = (size.height, size.width, size.channels)
@@ -171,6 +172,24 @@ def _rows(outputs: dict[str, NDArray[np.float32]]) -> list[Any]:
 
 def _nested(output: NDArray[np.float32]) -> list[Any]:
     return decimals.shortest(output) if output.ndim == 1 else [decimals.shortest(row) for row in output]
+
+
+def _prediction(
+    request: Request, content: dict[str, Any], model: Model, answered: pictures.Answered
+) -> Response:
+    """The protocol has no field for what answered, so that stands in headers."""
+    response = _reply(request, content)
+    manifest, engine = model.manifest, model.engine
+    told = {_MODEL: f"{manifest.name}/{manifest.version} {engine.name}/{engine.precision}"}
+    if model.fallback:
+        told[_FALLBACK] = model.fallback
+    response.headers.update({name: _in_a_header(text) for name, text in told.items()})
+    response.headers.update(answered.timing(request.app.state.metrics))
+    return response
+
+
+def _in_a_header(text: str) -> str:
+    return " ".join(text.split()).encode("ascii", "replace").decode()
 
 
 def _reply(request: Request, content: dict[str, Any]) -> Response:

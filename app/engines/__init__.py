@@ -14,7 +14,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import EngineError, EngineUnavailableError
+from app.errors import EngineError, EngineNotInstalledError, EngineUnavailableError
 
 AUTO: Final = "auto"
 
@@ -147,7 +147,7 @@ def _load(name: str, folder: Path, threads: int) -> Engine:
     try:
         loader: Loader = getattr(import_module(module), attribute)
     except ImportError as error:
-        raise EngineUnavailableError(
+        raise EngineNotInstalledError(
             f"The engine {name} needs a package that is not installed: {error.name}. Install this project "
             f"with its extra [{name}], or choose another of: {', '.join(names())}."
         ) from error

@@ -163,12 +163,18 @@ function sizes({ above, upTo }) {
   return above + 1 >= upTo ? String(upTo) : `${above + 1}–${upTo}`;
 }
 
+/** Pictures of all models and versions together. */
+function byClass(samples) {
+  const found = new Map();
+  for (const { labels, value } of samples.get("classifier_predictions_total") ?? []) {
+    found.set(labels.label, (found.get(labels.label) ?? 0) + value);
+  }
+  return found;
+}
+
 function showClasses({ from, samples, words }) {
-  const before = new Map((from.get("classifier_predictions_total") ?? []).map(({ labels, value }) => [labels.label, value]));
-  const counted = (samples.get("classifier_predictions_total") ?? []).map(({ labels, value }) => [
-    labels.label,
-    growth(before.get(labels.label) ?? 0, value),
-  ]);
+  const before = byClass(from);
+  const counted = [...byClass(samples)].map(([label, pictures]) => [label, growth(before.get(label) ?? 0, pictures)]);
   const total = counted.reduce((sofar, [, pictures]) => sofar + pictures, 0);
   show(document.getElementById("classes-empty"), total === 0);
   document.getElementById("classes-words").textContent = total ? `${count(total, "picture")} ${words}` : "";

@@ -8,6 +8,7 @@ const STAGES = {
   decode: "to make pixels of it",
   queue: "until the network was free",
   infer: "in the network",
+  encode: "to write the answer",
 };
 
 export function showTiming(strip, stages, { timing, roundTripMs }) {
