@@ -6,7 +6,7 @@ they arrive. Refusals look like the application's own, as far as a connection is
 """
 
 import asyncio
-import secrets
+import re
 from collections.abc import Callable
 from functools import lru_cache
 from heapq import nsmallest
@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from app.api import arrival, departure, plain_request, problems, whole
+from app.api import arrival, departure, plain_request, whole
 from app.api.door import Door
 from app.api.plain_request import Head
+from app.api.refusals import Refusals
 from app.errors import (
     BodyTimeoutError,
     HeadersTimeoutError,
@@ -27,6 +28,7 @@ from app.errors import (
     UploadError,
 )
 from app.joined_transport import JoinedTransport
+from app.metrics import Metrics
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -40,20 +42,26 @@ _Expected = tuple[float, Callable[[], None]]  # seconds, and what happens when t
 
 _ASGI_HTTP: Final = "2.3"  # the version of the specification that uvicorn keeps to
 _LINE_OVERHEAD_BYTES: Final = 4  # colon, space, CR and LF
+_PATH: Final = re.compile(rb"/[^?#]*")  # what stands behind it may hold secrets
 _UNAVAILABLE: Final = STATUS_LINE[HTTPStatus.SERVICE_UNAVAILABLE]
 
 
-def bounded(settings: Settings, door: Door | None = None) -> type[HttpToolsProtocol]:
+def bounded(
+    settings: Settings, door: Door | None = None, metrics: Metrics | None = None
+) -> type[HttpToolsProtocol]:
     """The protocol class for `uvicorn.Config(http=...)`, which is given no arguments of ours.
 
-    The `door` refuses requests before the application sees them, if there is one.
+    The `door` refuses requests before the application sees them, if there is one. What the protocol itself
+    refuses is counted in the application's `metrics`, if it is given them.
     """
-    return type("BoundedProtocol", (_BoundedProtocol,), {"limits": settings, "door": door})
+    its_own = {"limits": settings, "door": door, "refusals": Refusals(metrics)}
+    return type("BoundedProtocol", (_BoundedProtocol,), its_own)
 
 
 class _BoundedProtocol(HttpToolsProtocol):
     limits: ClassVar[Settings]
     door: ClassVar[Door | None]
+    refusals: ClassVar[Refusals]
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
@@ -65,6 +73,7 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._header_bytes = 0
         self._header_count = 0
         self._refusal: UploadError | None = None
+        self._waited_s = 0.0
         self._departure = departure.Departure()
         self._idle_since: float | None = None
         self._quiet_since = 0.0
@@ -342,7 +351,8 @@ class _BoundedProtocol(HttpToolsProtocol):
             self._arm()
         elif self._in_headers:
             limit = self.limits.header_timeout_s
-            self._refuse(HeadersTimeoutError(f"The headers did not arrive within {limit:g} s.", limit=limit))
+            error = HeadersTimeoutError(f"The headers did not arrive within {limit:g} s.", limit=limit)
+            self._refuse(error, waited_s=limit)
         else:
             self.transport.close()
 
@@ -353,7 +363,8 @@ class _BoundedProtocol(HttpToolsProtocol):
         if self.cycle.response_started:
             self.transport.close()
         else:
-            self._refuse(BodyTimeoutError(f"The body did not arrive within {limit:g} s.", limit=limit))
+            error = BodyTimeoutError(f"The body did not arrive within {limit:g} s.", limit=limit)
+            self._refuse(error, waited_s=limit + BODY_GRACE_S)
 
     # Refusals
 
@@ -376,8 +387,8 @@ class _BoundedProtocol(HttpToolsProtocol):
             f"Address and headers have more than {most:,} bytes.", limit=most, received=received
         )
 
-    def _refuse(self, error: UploadError) -> None:
-        self._refusal = error
+    def _refuse(self, error: UploadError, waited_s: float = 0.0) -> None:
+        self._refusal, self._waited_s = error, waited_s
         self.send_400_response(str(error))
 
     def send_400_response(self, msg: str) -> None:
@@ -385,11 +396,30 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._expect_nothing()
         if self.transport.is_closing():
             return
-        error = self._refusal or MalformedRequestError("This is not HTTP/1.1 as RFC 9112 defines it.")
-        status, body = problems.bare(error, secrets.token_hex(16))
-        head = b"content-type: %b\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
-        self.transport.write(STATUS_LINE[status] + head % (problems.MEDIA_TYPE.encode(), len(body)) + body)
+        if not self._has_answer:
+            error = self._refusal or MalformedRequestError("This is not HTTP/1.1 as RFC 9112 defines it.")
+            status, answer = self.refusals.refuse(error, self._arriving, self._waited_s)
+            self.transport.write(STATUS_LINE[status] + answer)
         self.transport.close()
+
+    @property
+    def _has_answer(self) -> bool:
+        """Whether the application, or the door, was done with the request before all of it was here."""
+        cycle: RequestResponseCycle | None = self.cycle  # of an earlier one while headers arrive, or none
+        return cycle is not None and cycle.scope is self.scope and cycle.response_started
+
+    @property
+    def _arriving(self) -> "Scope":
+        """What is known of the request that arrives now; the parser has a method once it has an address."""
+        scope: Scope = self.scope  # type: ignore[assignment]  # uvicorn's type for the same dictionary
+        if "path" in scope or not self.url:
+            return scope
+        path = _PATH.match(self.url)
+        return {
+            **scope,
+            "method": self.parser.get_method().decode("ascii"),
+            "raw_path": path[0] if path else b"",
+        }
 
 
 def _joined_lines(headers: whole.Headers) -> bytes:

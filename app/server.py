@@ -44,7 +44,7 @@ def run(app: Service, settings: Settings, listener: socket.socket, on_ready: Cal
         timeout_graceful_shutdown=settings.shutdown_timeout_s,
         timeout_keep_alive=settings.keep_alive_s,  # type: ignore[arg-type]  # a time for asyncio
         server_header=False,
-        http=http_protocol.bounded(settings, app.door),
+        http=http_protocol.bounded(settings, app.door, app.state.metrics),
         ws="none",
         lifespan="on",
     )

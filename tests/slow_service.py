@@ -45,7 +45,7 @@ def main(
         port=int(port),
         log_config=logs.configuration("json", "info"),
         access_log=False,
-        http=http_protocol.bounded(settings, app.door),
+        http=http_protocol.bounded(settings, app.door, app.state.metrics),
         ws="none",
         lifespan="on",
     )

@@ -76,7 +76,12 @@ async def full(settings: Settings, picture: bytes) -> AsyncIterator[Full]:
     app = create_app(settings, lambda *_: engine)
     app.door = door = Watched(app, app.door._admission, app.door._names)
     config = uvicorn.Config(
-        app, port=port, http=bounded(settings, app.door), log_config=None, ws="none", server_header=False
+        app,
+        port=port,
+        http=bounded(settings, app.door, app.state.metrics),
+        log_config=None,
+        ws="none",
+        server_header=False,
     )
     server = uvicorn.Server(config)
     running = asyncio.create_task(server.serve())

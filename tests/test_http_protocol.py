@@ -2,22 +2,28 @@
 
 import asyncio
 import json
+import logging
+import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from typing import Any
 
 import httpx2 as httpx
 import pytest
 import uvicorn
-from conftest import Encode
+from asgi import until
+from conftest import Encode, free_port
 from fakes import MODEL, FakeEngine, publish_fake
 
 from app.http_protocol import BODY_GRACE_S, bounded
 from app.joined_transport import LINGER_BYTES, LINGER_S, JoinedTransport
-from app.main import create_app
+from app.logs import FIELDS
+from app.main import Service, create_app
+from app.metrics import Metrics
+from app.model import State
 from app.repository import Repository
 from app.settings import Settings
 
@@ -46,7 +52,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     server = uvicorn.Server(
         uvicorn.Config(
             app,
-            http=bounded(settings),
+            http=bounded(settings, metrics=app.state.metrics),
             log_config=None,
             ws="none",
             lifespan="on",
@@ -101,6 +107,7 @@ def problem_in(answer: bytes) -> dict[str, Any]:
     assert b"content-type: application/problem+json" in head.lower()
     assert b"connection: close" in head.lower()
     problem: dict[str, Any] = json.loads(body)
+    assert b"\r\nx-request-id: %b\r\n" % problem["instance"].encode() in head.lower() + b"\r\n"
     assert problem["status"] == status
     assert problem["type"] == f"/docs#{problem['code']}"
     assert problem["instance"]
@@ -382,6 +389,182 @@ def test_a_client_that_leaves_in_the_middle_harms_nobody(connect: Connect) -> No
         )
         client.close()
     assert_still_serving(connect)
+
+
+# What is told of refusals
+
+UPLOAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
+CHUNKED = UPLOAD + b"Transfer-Encoding: chunked\r\n\r\n"
+HALF = UPLOAD + b"Content-Length: 5000\r\n\r\nhalf"
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+    return [getattr(record, FIELDS) for record in caplog.records if record.name == "app.requests"]
+
+
+def counted(connect: Connect) -> dict[str, float]:
+    """What the service has counted up to now."""
+    with closing(connect()) as client:
+        client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        return counters(until_closed(client))
+
+
+def counters(text: bytes) -> dict[str, float]:
+    found = re.findall(r"^classifier_(\w+_total\{.*\}) (\S+)$", text.decode(), re.MULTILINE)
+    return {name: float(value) for name, value in found}
+
+
+@pytest.mark.parametrize(
+    ("pieces", "status", "code", "method", "path", "route"),
+    [
+        ([b"\x16\x03\x01\x02"], 400, "malformed_request", None, None, "other"),
+        ([b"GET /livez?token=hush HTTP/9.9\r\n"], 400, "malformed_request", "GET", "/livez", "other"),
+        ([b"GET http://me:hush@x/ HTTP/9.9\r\n"], 400, "malformed_request", "GET", None, "other"),
+        ([b"GET /livez HTTP/1.1\r\n\r\n"], 400, "malformed_request", "GET", "/livez", "other"),
+        (
+            [b"CONNECT hush@x:1 HTTP/1.1\r\nHost: x\r\n\r\n"],
+            400,
+            "malformed_request",
+            "CONNECT",
+            None,
+            "other",
+        ),
+        ([CHUNKED + b"xyz\r\n"], 400, "malformed_request", "POST", "/predict", "/predict"),
+        ([CHUNKED, b"xyz\r\n"], 400, "malformed_request", "POST", "/predict", "/predict"),
+        ([b"GE"], 408, "headers_timeout", None, None, "other"),
+        ([b"POST /predict#hush HTTP/1.1\r\nHost"], 408, "headers_timeout", "POST", "/predict", "other"),
+        ([HALF], 408, "body_timeout", "POST", "/predict", "/predict"),
+        ([UPLOAD + b"a: b\r\n" * 101], 431, "headers_too_large", "POST", "/predict", "other"),
+        ([b"GET /" + 40_000 * b"a"], 431, "headers_too_large", "GET", "/" + 199 * "a", "other"),
+        ([CHUNKED, b"0\r\n" + b"a: b\r\n" * 101], 431, "headers_too_large", "POST", "/predict", "/predict"),
+    ],
+)
+def test_a_refusal_is_counted_and_has_one_line_and_a_name(
+    connect: Connect,
+    caplog: pytest.LogCaptureFixture,
+    pieces: list[bytes],
+    status: int,
+    code: str,
+    method: str | None,
+    path: str | None,
+    route: str,
+) -> None:
+    caplog.set_level(logging.INFO, logger="app.requests")
+    before = counted(connect)
+    caplog.clear()  # of what the tests before left behind
+    with closing(connect()) as client:
+        for piece in pieces:
+            client.sendall(piece)
+            time.sleep(0.1)  # so that the application begins with what is whole
+        problem = problem_in(until_closed(client))
+    assert (problem["status"], problem["code"]) == (status, code)
+    time.sleep(0.1)  # and ends
+    after = counted(connect)
+    (line,) = lines(caplog)
+    assert (line["status"], line["code"], line["client"]) == (status, code, "127.0.0.1")
+    assert (line.get("method"), line.get("path")) == (method, path)
+    assert line["request_id"] == problem["instance"]
+    assert "hush" not in str(line)
+    changed = {
+        name: value - before.get(name, 0) for name, value in after.items() if value != before.get(name)
+    }
+    label = method if method in ("GET", "POST") else "other"
+    labels = f'method="{label}",route="{route}",status="{status}"'
+    probe = 'requests_total{method="GET",route="/metrics",status="200"}'
+    assert changed.pop(probe) == 1
+    assert changed == {f'refusals_total{{code="{code}"}}': 1, f"requests_total{{{labels}}}": 1}
+
+
+@pytest.mark.parametrize(
+    ("data", "waited_s"),
+    [
+        (b"GET /livez HTTP/1.1\r\nX-Request-ID: mine\r\nHost: x\r\n", HEADER_TIMEOUT_S),
+        (UPLOAD + b"X-Request-ID: mine\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", 0),
+    ],
+)
+def test_a_refusal_has_the_name_that_the_caller_gave_it_and_its_time(
+    connect: Connect, caplog: pytest.LogCaptureFixture, data: bytes, waited_s: float
+) -> None:
+    caplog.set_level(logging.INFO, logger="app.requests")
+    client = connect()
+    client.sendall(data)
+    assert problem_in(until_closed(client))["instance"] == "mine"
+    (line,) = lines(caplog)
+    assert (line["request_id"], line["ms"] >= 1000 * waited_s) == ("mine", True)
+
+
+def test_a_request_that_has_its_answer_gets_no_second_one(
+    connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="app.requests")
+    client = connect()
+    client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    assert (received := client.recv(65_536)).startswith(b"HTTP/1.1 200")
+    client.sendall(b"xyz\r\n")
+    assert (received + until_closed(client)).count(b"HTTP/1.1") == 1
+    assert [line["status"] for line in lines(caplog)] == [200]
+
+
+@asynccontextmanager
+async def in_this_loop(app: Service, protocol: type[asyncio.Protocol]) -> AsyncIterator[int]:
+    """The port of a service that the test shares an event loop with."""
+    config = uvicorn.Config(app, port=(port := free_port()), http=protocol, log_config=None, ws="none")
+    server = uvicorn.Server(config)
+    running = asyncio.create_task(server.serve())
+    await until(lambda: server.started and app.state.serving.state is State.READY)
+    yield port
+    server.should_exit = True
+    await running
+
+
+@pytest.mark.anyio
+async def test_a_body_that_the_server_waits_for_no_longer_has_one_line_though_the_application_does(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="app.requests")
+    app = create_app(settings, lambda *_: FakeEngine())
+    impatient = settings.model_copy(update={"body_timeout_s": 0.1})
+    async with in_this_loop(app, bounded(impatient, metrics=app.state.metrics)) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(HALF)
+        await until(lambda: app.state.gate.in_flight == 1)
+        problem = problem_in(await asyncio.wait_for(reader.read(), 20))
+        writer.close()
+        await until(lambda: app.state.gate.in_flight == 0)
+    (line,) = lines(caplog)
+    assert (line["code"], line["status"]) == (problem["code"], 408) == ("body_timeout", 408)
+    assert line["request_id"] == problem["instance"]
+    assert line["ms"] >= 1000 * BODY_GRACE_S
+    found = counters(app.state.metrics.render())
+    assert found['requests_total{method="POST",route="/predict",status="408"}'] == 1
+    assert found['refusals_total{code="body_timeout"}'] == 1
+    assert 'refusals_total{code="client_disconnected"}' not in found
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("is_told", [True, False])
+async def test_a_request_that_waits_for_the_one_before_it_and_is_refused_has_a_line_too(
+    settings: Settings, encode: Encode, caplog: pytest.LogCaptureFixture, is_told: bool
+) -> None:
+    """Nobody needs metrics to say no."""
+    caplog.set_level(logging.INFO, logger="app.requests")
+    engine, picture = FakeEngine(), encode("red")
+    app = create_app(settings, lambda *_: engine)
+    impatient = settings.model_copy(update={"body_timeout_s": 0.1})
+    metrics: Metrics | None = app.state.metrics if is_told else None
+    async with in_this_loop(app, bounded(impatient, metrics=metrics)) as port:
+        engine.gate.clear()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(UPLOAD + b"Content-Length: %d\r\n\r\n" % len(picture) + picture + HALF)
+        problem = problem_in(await asyncio.wait_for(reader.read(), 20))
+        writer.close()
+        engine.gate.set()
+        await until(lambda: app.state.gate.in_flight == 0)
+    assert problem["code"] == "body_timeout"
+    refused, left = lines(caplog)
+    assert (refused["request_id"], refused["status"], left["status"]) == (problem["instance"], 408, 499)
+    found = counters(app.state.metrics.render())
+    assert ('refusals_total{code="body_timeout"}' in found) == is_told
 
 
 # In one piece or in several

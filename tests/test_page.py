@@ -288,7 +288,7 @@ def test_an_answer_says_where_it_comes_from_and_how_long_it_took(
     expect(facts).to_contain_text("75.0 % of the test pictures")
     expect(facts).to_contain_text(answered.value.headers["x-request-id"])
     stages = page.locator(".timing-stages dt")
-    expect(stages).to_have_text(["read", "decode", "queue", "infer", "network", "total"])
+    expect(stages).to_have_text(["read", "decode", "queue", "infer", "encode", "network", "total"])
     assert page.locator(".timing-stages .ms").evaluate_all(
         "all => all.every(one => / m?s$/.test(one.textContent))"
     )

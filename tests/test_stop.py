@@ -169,6 +169,22 @@ def test_there_is_always_a_connection_for_probes(tmp_path: Path, encode: Encode)
             each.close()
 
 
+def test_what_the_server_refuses_by_itself_is_counted_and_logged(tmp_path: Path) -> None:
+    with running(tmp_path, log_format="json") as service:
+        service.wait_until(is_ready=True)
+        with socket.create_connection(("127.0.0.1", service.port), timeout=20) as client:
+            client.sendall(b"no HTTP\r\n\r\n")
+            answer = client.makefile("rb").read()
+        with closing(http.client.HTTPConnection(service.address, timeout=20)) as connection:
+            connection.request("GET", "/metrics")
+            metrics = connection.getresponse().read().decode()
+        assert 'classifier_refusals_total{code="malformed_request"} 1.0' in metrics
+        assert 'classifier_requests_total{method="other",route="other",status="400"} 1.0' in metrics
+        name = json.loads(answer.partition(b"\r\n\r\n")[2])["instance"]
+        while f'"request_id": "{name}"' not in service.log.read_text():
+            time.sleep(0.05)
+
+
 def is_closed(connection: socket.socket) -> bool:
     connection.settimeout(0.01)
     try:

@@ -7,17 +7,14 @@ from typing import Final
 from starlette.types import Message, Receive, Scope, Send
 
 from app.api import arrival, limits, request_id, whole
-from app.api.observation import Observed
+from app.api.observation import RECORDED, Observed
 from app.errors import OverloadedError
 from app.metrics import Metrics
 
 _CLOSE: Final = (b"connection", b"close")
-_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_OTHER: Final = "other"
 _FAULT: Final = "internal_error"
 # Asked for every few seconds, or by the dozen for one page, these would drown the rest.
 _QUIET: Final = re.compile(r"/livez|/readyz|/metrics|/web/.*")
-_CONVERTOR: Final = re.compile(r":\w+(?=\})")
 
 
 class Exchange(Observed):
@@ -106,25 +103,15 @@ class Exchange(Observed):
             return [*(each for each in headers if each[0].lower() != _CLOSE[0]), named, _CLOSE]
         return [*headers, named]
 
-    def record(self, way_in: str | None, metrics: Metrics) -> None:
-        """Counts and logs it, at its end; `way_in` is the template of a route that classifies."""
+    def end(self, way_in: str | None, metrics: Metrics) -> None:
+        """Counts and logs it, unless the server did; `way_in` is the template of a route that classifies."""
         scope = self.scope
-        method = scope["method"]
-        self.code = scope["state"].get("problem_code", "" if self.is_answered else _FAULT)
-        self.count(
-            metrics,
-            way_in or _template(scope),
-            method if method in _METHODS else _OTHER,
-            classifies=way_in is not None,
-        )
-        self.log_request(
-            scope, self.name, quiet=way_in is None and _QUIET.fullmatch(scope["path"]) is not None
-        )
-
-
-def _template(scope: Scope) -> str:
-    path = getattr(scope.get("route"), "path", None)
-    return _CONVERTOR.sub("", path) if path else _OTHER
+        state = scope["state"]
+        if RECORDED in state:
+            return
+        self.code = state.get("problem_code", "" if self.is_answered else _FAULT)
+        quiet = way_in is None and _QUIET.fullmatch(scope["path"]) is not None
+        self.record(scope, self.name, way_in, metrics, quiet=quiet)
 
 
 def _nothing(_size_bytes: int) -> None:

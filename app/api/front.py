@@ -66,7 +66,7 @@ class Front:
                 await fault(scope, exchange.receive, exchange.send)
             raise
         finally:
-            exchange.record(way_in, self._service.state.metrics)
+            exchange.end(way_in, self._service.state.metrics)
 
     async def _refuse(self, exchange: Exchange, error: ServiceError) -> None:
         await problems.response(error, Request(exchange.scope))(

@@ -1,6 +1,7 @@
 """How far a request came, whatever way in it took: counted and logged where all of them meet."""
 
 import logging
+import re
 from time import perf_counter
 from typing import Final
 
@@ -12,6 +13,11 @@ from app.metrics import Metrics
 _LOG: Final = logging.getLogger("app.requests")
 _SHOWN: Final = 200
 _GOOD: Final = (200, 304)
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_OTHER: Final = "other"
+_CONVERTOR: Final = re.compile(r":\w+(?=\})")
+# In the state of a request that the server answered itself; the application may have begun with it.
+RECORDED: Final = "is_recorded"
 
 
 class Observed:
@@ -55,12 +61,23 @@ class Observed:
         }
         logs.log(_LOG, level, "request", {name: value for name, value in fields.items() if value != ""})
 
-    def log_request(self, scope: Scope, name: str, *, quiet: bool = False) -> None:
-        """The line of a request of HTTP; its path as it came, percent-encoded, without the query.
+    def record(
+        self, scope: Scope, name: str, way_in: str | None, metrics: Metrics | None, *, quiet: bool = False
+    ) -> None:
+        """Counts and logs a request of HTTP; `way_in` is the template of a route that classifies.
 
-        That may hold secrets.
+        Its path is shown as it came, percent-encoded, without the query: that may hold secrets.
         """
-        self.log(scope["method"], shown_path(scope), (scope.get("client") or ("",))[0], name, quiet=quiet)
+        method = scope.get("method", "")
+        if metrics is not None:
+            label = method if method in _METHODS else _OTHER
+            self.count(metrics, way_in or _template(scope), label, classifies=way_in is not None)
+        self.log(method, shown_path(scope), (scope.get("client") or ("",))[0], name, quiet=quiet)
+
+
+def _template(scope: Scope) -> str:
+    path = getattr(scope.get("route"), "path", None)
+    return _CONVERTOR.sub("", path) if path else _OTHER
 
 
 def shown_path(scope: Scope) -> str:
