@@ -87,6 +87,15 @@ class Serving:
         """By name, the default one first."""
         return self._models
 
+    @property
+    def answering(self) -> list[Model]:
+        """Every version that can be asked now, of whatever model.
+
+        Raises:
+            NotReadyError: there is none.
+        """
+        return [model for model in self._in_memory() if model.alive] or [self.live]
+
     def find(self, name: str, number: int | None = None, label: str | None = None) -> Model:
         """The version of a model with this number or label, its live one if neither is given.
 

@@ -1,11 +1,13 @@
 """Open Inference Protocol over gRPC, asked by the client that Triton's users have and by less polite ones."""
 
+import asyncio
 import base64
 import logging
+import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import grpc
@@ -22,13 +24,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from test_oip import COLOURS, random_pixels
 from test_protobuf import parameters
+from test_versions import copied
 from tritonclient.grpc import service_pb2
 from tritonclient.utils import InferenceServerException
 
 from app.api import oip_grpc, pictures
+from app.api.grpc_message import Messages
 from app.api.oip_messages import SERVICE, message
 from app.api.oip_request import Contract
-from app.errors import ProtocolError
+from app.errors import BodyTimeoutError, OverloadedError, ProtocolError
 from app.logs import FIELDS
 from app.main import create_app
 from app.manifest import Input, Manifest
@@ -36,7 +40,9 @@ from app.repository import Repository
 from app.settings import Settings
 
 INFER = f"/{SERVICE}/ModelInfer"
+OTHER = "other"  # a second model
 WAIT_S = 20.0
+Engines = dict[str, FakeEngine]
 HEALTHY, UNHEALTHY = b"\x08\x01", b"\x08\x02"  # field 1 is 1, SERVING, or 2, NOT_SERVING
 
 
@@ -128,6 +134,11 @@ def typed(name: str, datatype: str, shape: list[int], **contents: Any) -> Any:
 
 
 ONE_PICTURE = typed("images", "UINT8", [1, 32, 32, 3], uint_contents=[200] * 3072)
+
+
+def asking(name: str) -> Any:
+    """The same of another model."""
+    return service_pb2.ModelInferRequest(model_name=name, inputs=ONE_PICTURE.inputs)
 
 
 # The client that others wrote
@@ -415,30 +426,107 @@ def test_a_full_service_refuses_before_the_message_and_says_when_to_come_back(se
         assert port.figure('classifier_refusals_total{code="overloaded"}') == 1
 
 
+@contextmanager
+def slow(port: Port, engine: FakeEngine, name: str = MODEL) -> Iterator[None]:
+    """The engine of a model took a second for a picture, is held at the next one, and one waits."""
+    infer, asked = port.channel.unary_unary(INFER), asking(name).SerializeToString()
+    engine.gate.clear()
+    engine.batches.clear()
+    first = infer.future(asked, timeout=WAIT_S)
+    time.sleep(1)
+    engine.gate.set()
+    assert first.result()
+    engine.gate.clear()
+    others = [infer.future(asked, timeout=WAIT_S)]
+    until(lambda: engine.batches == [1, 1])
+    others.append(infer.future(asked, timeout=WAIT_S))
+    until(lambda: queued(port) == 1)
+    yield
+    engine.gate.set()
+    assert all(each.result() for each in others)
+
+
 def test_a_call_that_would_be_answered_after_its_deadline_is_refused_before_the_message(
     settings: Settings,
 ) -> None:
-    with listening(settings, FakeEngine()) as port:
-        infer, asked = port.channel.unary_unary(INFER), ONE_PICTURE.SerializeToString()
-        port.engine.gate.clear()
-        port.engine.batches.clear()
-        first = infer.future(asked, timeout=WAIT_S)
-        time.sleep(1)
-        port.engine.gate.set()
-        assert first.result()
-        port.engine.gate.clear()
-        others = [infer.future(asked, timeout=WAIT_S)]
-        until(lambda: port.engine.batches == [1, 1])
-        others.append(infer.future(asked, timeout=WAIT_S))
-        until(lambda: queued(port) == 1)
+    with listening(settings, FakeEngine()) as port, slow(port, port.engine):
         with (
             withheld(port, timeout_s=2) as call,
             pytest.raises(grpc.RpcError, match="too long for a request"),
         ):
             call.result()
         assert call.code() is StatusCode.UNAVAILABLE
-        port.engine.gate.set()
-        assert all(each.result() for each in others)
+
+
+@contextmanager
+def two_models(settings: Settings, repository: Repository, **changes: Any) -> Iterator[tuple[Port, Engines]]:
+    """A service with a second model, and the engine of each by name."""
+    copied(repository, OTHER)
+    engines = {MODEL: FakeEngine(), OTHER: FakeEngine()}
+    settings = settings.model_copy(update={"grpc_port": free_port(), "models": OTHER} | changes)
+    with reachable(create_app(settings, lambda _, folder, __: engines[folder.parent.name])) as http:
+        port = Port(http, engines[MODEL], settings)
+        try:
+            grpc.channel_ready_future(port.channel).result(WAIT_S)
+            until(port.triton.is_server_ready)
+            yield port, engines
+        finally:
+            for engine in engines.values():
+                engine.gate.set()
+            port.triton.close()
+            port.channel.close()
+
+
+def fill(port: Port, engine: FakeEngine, name: str) -> list[Any]:
+    """The calls of one picture in the engine of a model, which is held, and of one that waits."""
+    infer, asked = port.channel.unary_unary(INFER), asking(name).SerializeToString()
+    engine.batches.clear()
+    engine.gate.clear()
+    admitted = [infer.future(asked, timeout=WAIT_S)]
+    until(lambda: engine.batches == [1])
+    waiting = queued(port)
+    admitted.append(infer.future(asked, timeout=WAIT_S))
+    until(lambda: queued(port) == waiting + 1)
+    return admitted
+
+
+@pytest.mark.parametrize("busy", [MODEL, OTHER])
+def test_a_model_that_is_full_keeps_no_call_from_another(
+    settings: Settings, repository: Repository, busy: str
+) -> None:
+    """Only where both are, it need not be known which of them is asked."""
+    idle = OTHER if busy == MODEL else MODEL
+    with two_models(settings, repository, queue_pictures=1) as (port, engines):
+        admitted = fill(port, engines[busy], busy)
+        with pytest.raises(grpc.RpcError, match="1 pictures are waiting and at most 1 may") as refused:
+            port.call(asking(busy))
+        assert refused.value.code() is StatusCode.UNAVAILABLE
+        assert int(dict(refused.value.trailing_metadata())["grpc-retry-pushback-ms"]) >= 1000
+        assert port.call(asking(idle)).model_name == idle
+        admitted += fill(port, engines[idle], idle)
+        with withheld(port) as call, pytest.raises(grpc.RpcError, match="1 pictures are waiting"):
+            call.result()
+        for engine in engines.values():
+            engine.gate.set()
+        assert all(each.result() for each in admitted)
+
+
+def test_the_deadline_is_held_against_the_model_that_is_asked(
+    settings: Settings, repository: Repository
+) -> None:
+    with two_models(settings, repository) as (port, engines), slow(port, engines[OTHER], OTHER):
+        infer = port.channel.unary_unary(INFER)
+        with pytest.raises(grpc.RpcError, match="too long for a request") as refused:
+            infer(asking(OTHER).SerializeToString(), timeout=2)
+        assert refused.value.code() is StatusCode.UNAVAILABLE
+        assert infer(asking(MODEL).SerializeToString(), timeout=2)
+
+
+def test_one_request_in_flight_may_be_a_call_that_names_one_of_two_models(
+    settings: Settings, repository: Repository
+) -> None:
+    with two_models(settings, repository, max_requests_in_flight=1) as (port, _):
+        assert port.call(asking(OTHER)).model_name == OTHER
 
 
 def test_calls_and_requests_share_one_limit(settings: Settings, encode: Encode) -> None:
@@ -450,6 +538,90 @@ def test_calls_and_requests_share_one_limit(settings: Settings, encode: Encode) 
         call.cancel()
         until(lambda: port.figure("classifier_requests_in_flight") == 0)
         assert port.call(ONE_PICTURE).outputs
+
+
+def in_flight(port: Port) -> float:
+    return port.figure("classifier_requests_in_flight")
+
+
+def room_for_one(settings: Settings) -> Settings:
+    """One message at a time, since it could be as long as all that may be received."""
+    return settings.model_copy(update={"received_bytes": settings.max_body_bytes})
+
+
+def test_no_more_messages_are_received_at_once_than_fit(settings: Settings) -> None:
+    with listening(room_for_one(settings), FakeEngine()) as port, withheld(port) as call:
+        until(lambda: in_flight(port) == 1)
+        waiting = port.channel.unary_unary(INFER).future(ONE_PICTURE.SerializeToString(), timeout=WAIT_S)
+        until(lambda: in_flight(port) == 2)
+        assert port.triton.is_server_ready()  # what asks for no picture waits for nobody
+        assert not waiting.done()
+        call.cancel()
+        assert waiting.result()
+
+
+async def silence() -> AsyncGenerator[bytes]:
+    await asyncio.Event().wait()
+    yield b""
+
+
+@pytest.mark.anyio
+async def test_a_message_that_has_no_turn_in_time_is_too_much(settings: Settings) -> None:
+    messages = Messages(room_for_one(settings))
+    first = asyncio.create_task(messages.read(silence(), WAIT_S, is_large=True))
+    await asyncio.sleep(0)
+    with pytest.raises(OverloadedError, match="1 messages are being received and at most 1 may"):
+        await messages.read(silence(), 0.01, is_large=True)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    with pytest.raises(BodyTimeoutError, match=r"did not arrive within 0\.01 s"):
+        await messages.read(silence(), 0.01, is_large=True)
+
+
+@contextmanager
+def counting(port: int) -> Iterator[tuple[str, list[int]]]:
+    """An address that leads one connection to the port, and the sizes of what it sends there."""
+    sent: list[int] = []
+
+    def carry(source: socket.socket, target: socket.socket, sizes: list[int]) -> None:
+        with suppress(OSError):
+            while data := source.recv(2**16):
+                sizes.append(len(data))
+                target.sendall(data)
+
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(("127.0.0.1", port)) as to,
+    ):
+
+        def accept() -> None:
+            client, _ = listener.accept()
+            with client:
+                threading.Thread(target=carry, args=(to, client, [])).start()
+                carry(client, to, sent)
+
+        threading.Thread(target=accept).start()
+        yield f"127.0.0.1:{listener.getsockname()[1]}", sent
+
+
+def test_a_message_that_waits_for_its_turn_stays_with_its_caller(settings: Settings) -> None:
+    """The library would take all of it, and the more the faster it comes, though nobody has asked."""
+    one = room_for_one(settings).model_copy(update={"grpc_port": free_port()})
+    calls, length = 20, 10 * 2**20
+    with serve(one, FakeEngine()) as http, counting(one.grpc_port) as (address, sent):
+        port = Port(http, FakeEngine(), one)
+        with withheld(port) as first, grpc.insecure_channel(address) as channel:
+            until(lambda: in_flight(port) == 1)
+            waiting = [channel.unary_unary(INFER).future(bytes(length), timeout=WAIT_S) for _ in range(calls)]
+            until(lambda: in_flight(port) == 1 + calls)
+            time.sleep(0.5)
+            assert sum(sent) < length  # of all of them together
+            first.cancel()
+            for each in waiting:
+                assert each.code() is StatusCode.INVALID_ARGUMENT
+            assert sum(sent) > calls * length
+        port.triton.close()
+        port.channel.close()
 
 
 def test_a_message_that_does_not_come_has_its_time(settings: Settings) -> None:

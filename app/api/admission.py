@@ -1,6 +1,8 @@
 """Refuses what cannot be answered before its body is read, so that a full service stays quick."""
 
+from collections.abc import Iterable
 from math import inf
+from operator import attrgetter
 from time import monotonic
 from typing import Final, Self
 
@@ -71,6 +73,32 @@ class Gate:
         if too_much:
             raise too_much
 
+    def check_any(self, models: Iterable[Model], decoder: Decoder, allowed_s: float) -> None:
+        """The same where it is not known yet which of them, at least one, is asked: it may be the idlest.
+
+        Raises:
+            OverloadedError: none of them would take it.
+        """
+        refusals = []
+        for model in models:
+            too_much = self._excess(model, decoder, allowed_s, 0, 0)
+            if too_much is None:
+                return
+            refusals.append(too_much)
+        self._wary_until = monotonic() + _WARY_S
+        raise min(refusals, key=attrgetter("retry_after_s"))
+
+    def check_counted(self, model: Model, decoder: Decoder, allowed_s: float) -> None:
+        """The same for one that is counted among those in flight already, now that it says whom it asks.
+
+        Raises:
+            OverloadedError: see `check`.
+        """
+        too_much = self._excess(model, decoder, allowed_s, 0, 0, counted=1)
+        if too_much:
+            self._wary_until = monotonic() + _WARY_S
+            raise too_much
+
     def excess(
         self, model: Model, decoder: Decoder, allowed_s: float, ahead: int = 0, body_bytes: int = 0
     ) -> OverloadedError | None:
@@ -85,7 +113,13 @@ class Gate:
         return too_much
 
     def _excess(
-        self, model: Model, decoder: Decoder, allowed_s: float, ahead: int, body_bytes: int
+        self,
+        model: Model,
+        decoder: Decoder,
+        allowed_s: float,
+        ahead: int,
+        body_bytes: int,
+        counted: int = 0,
     ) -> OverloadedError | None:
         pictures = ahead + decoder.waiting + model.queued + self.reserved
         most = self._settings.queue_pictures
@@ -96,13 +130,13 @@ class Gate:
                 limit=most,
                 received=pictures,
             )
-        most = self._settings.max_requests_in_flight
-        if ahead + self.in_flight >= most:
+        requests, most = ahead + self.in_flight - counted, self._settings.max_requests_in_flight
+        if requests >= most:
             return OverloadedError(
-                f"{ahead + self.in_flight} requests are being answered or received and at most {most} may.",
+                f"{requests} requests are being answered or received and at most {most} may.",
                 retry_after_s=decoder.wait_s + model.wait_s,
                 limit=most,
-                received=ahead + self.in_flight,
+                received=requests,
             )
         waiting, most = decoder.waiting_bytes, self._settings.queue_bytes
         if waiting and waiting + body_bytes > most:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
@@ -15,8 +15,9 @@ import grpc
 from app.api import body, problems, protobuf, request_id
 from app.api.admission import Gate
 from app.api.deadline import too_late
+from app.api.grpc_message import Messages
 from app.api.observation import Observed
-from app.errors import BodyTimeoutError, MalformedBodyError, ServiceError, UnavailableError
+from app.errors import ServiceError, UnavailableError
 from app.metrics import Metrics
 from app.settings import Settings
 
@@ -42,23 +43,28 @@ _CODES: Final[Mapping[int, grpc.StatusCode]] = {
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """`path` is its full name; `quiet` ones are probes, which the log leaves out while they succeed."""
+    """`path` is its full name; `quiet` ones are probes, which the log leaves out while they succeed.
+
+    `admits` is asked before the message is read, if it is one that classifies, and `answer` after that; both
+    get the seconds that are left for the answer.
+    """
 
     path: str
     request: Any
-    answer: Callable[[Any], Awaitable[Any]]
+    answer: Callable[[Any, float], Awaitable[Any]]
     admits: Callable[[float], None] | None = None
     quiet: bool = False
 
 
-@dataclass(frozen=True, slots=True)
 class Calls:
     """Answers calls, whatever method is called."""
 
-    settings: Settings
-    metrics: Metrics
-    gate: Gate
-    names: request_id.Names = field(default_factory=request_id.Names)
+    def __init__(self, settings: Settings, metrics: Metrics, gate: Gate) -> None:
+        self.settings = settings
+        self.metrics = metrics
+        self.gate = gate
+        self.names = request_id.Names()
+        self._messages = Messages(settings)
 
     def handler(self, method: Method) -> Any:
         """For `grpc.method_handlers_generic_handler`.
@@ -92,12 +98,15 @@ class Calls:
     ) -> bytes:
         allowed_s = _allowed_s(context.time_remaining(), self.settings.request_timeout_s)
         with self._admitted(method, allowed_s), self.gate.receiving() as arrived:
-            data = await self._read(messages)
+            data = await self._messages.read(
+                messages, self.settings.body_timeout_s, is_large=method.admits is not None
+            )
             arrived(len(data))
             seen.read(len(data))
-            async with _in_time(_allowed_s(context.time_remaining(), self.settings.request_timeout_s)):
+            allowed_s = _allowed_s(context.time_remaining(), self.settings.request_timeout_s)
+            async with _in_time(allowed_s):
                 parse = partial(protobuf.parse, data, method.request, self.settings.queue_pictures)
-                answer = await method.answer(await body.beside(parse, len(data)))
+                answer = await method.answer(await body.beside(parse, len(data)), allowed_s)
         reply: bytes = answer.SerializeToString()
         return reply
 
@@ -109,18 +118,6 @@ class Calls:
         method.admits(allowed_s)
         with self.gate.counted():
             yield
-
-    async def _read(self, messages: AsyncGenerator[bytes]) -> bytes:
-        try:
-            async with asyncio.timeout(self.settings.body_timeout_s):
-                return await anext(messages)
-        except TimeoutError as error:
-            limit = self.settings.body_timeout_s
-            raise BodyTimeoutError(f"The message did not arrive within {limit:g} s.") from error
-        except StopAsyncIteration as error:
-            raise MalformedBodyError(
-                f"The call has no message, or one of more than {self.settings.max_body_bytes:,} bytes."
-            ) from error
 
 
 def _allowed_s(remaining_s: float | None, most_s: float) -> float:

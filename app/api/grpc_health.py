@@ -26,10 +26,10 @@ class HealthService:
     serving: Serving
 
     @property
-    def methods(self) -> Mapping[str, Callable[[Any], Awaitable[Any]]]:
+    def methods(self) -> Mapping[str, Callable[[Any, float], Awaitable[Any]]]:
         return {"Check": self.check}
 
-    async def check(self, asked: Any) -> Any:
+    async def check(self, asked: Any, _allowed_s: float) -> Any:
         if asked.service not in ("", self.NAME, INFERENCE):
             raise UnknownModelError(f"There is no service {asked.service[:_SHOWN]!r} on this port.")
         is_ready = self.serving.state is State.READY

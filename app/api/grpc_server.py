@@ -14,6 +14,9 @@ from app.settings import PREFIX, Settings
 
 _LOG: Final = logging.getLogger("app")
 _REFUSED_AT_ONCE: Final = 100
+# What a call may send before its message is asked for, and a connection beyond that before it hears from us:
+# one whose answers to a ping take 10 ms can send 25 MiB/s of small messages.
+_UNASKED_BYTES: Final = 256 * 1024
 _PROBES: Final = frozenset({"ServerLive", "ServerReady", "ModelReady", "Check"})
 
 
@@ -43,7 +46,7 @@ def _handlers(service: InferenceService, calls: Calls) -> Iterator[Any]:
     """One for each service on the port."""
 
     def admits(allowed_s: float) -> None:
-        calls.gate.check(service.serving.live, service.decoder, allowed_s)
+        calls.gate.check_any(service.serving.answering, service.decoder, allowed_s)
 
     for offered in (service, HealthService(service.serving)):
         methods = {
@@ -68,6 +71,9 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_metadata_size", settings.max_header_bytes),
         ("grpc.absolute_max_metadata_size", settings.max_header_bytes),
         ("grpc.server_handshake_timeout_ms", header_timeout_ms),
+        # It would let callers send ever more of messages that nobody has asked for, up to many MiB each.
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", _UNASKED_BYTES),
         # Of one client: more of them would wait in its library, and it would not hear that they are refused.
         ("grpc.max_concurrent_streams", settings.max_requests_in_flight + _REFUSED_AT_ONCE),
     ]

@@ -25,7 +25,7 @@ _NUMBERS_AT_ONCE: Final = 64 * 1024  # become bytes while no other thread runs
 
 @dataclass(frozen=True, slots=True)
 class InferenceService:
-    """Takes messages and gives messages; `methods` has the names by which they are called."""
+    """Takes a message and the seconds that are left, and gives a message; `methods` has their names."""
 
     NAME: ClassVar = SERVICE
     message = staticmethod(message)
@@ -35,7 +35,7 @@ class InferenceService:
     gate: Gate
 
     @property
-    def methods(self) -> Mapping[str, Callable[[Any], Awaitable[Any]]]:
+    def methods(self) -> Mapping[str, Callable[[Any, float], Awaitable[Any]]]:
         return {
             "ServerLive": self.server_live,
             "ServerReady": self.server_ready,
@@ -46,14 +46,14 @@ class InferenceService:
             "RepositoryIndex": self.index,
         }
 
-    async def server_live(self, _asked: Any) -> Any:
+    async def server_live(self, _asked: Any, _allowed_s: float) -> Any:
         """Answers as long as the event loop turns."""
         return message("ServerLiveResponse")(live=True)
 
-    async def server_ready(self, _asked: Any) -> Any:
+    async def server_ready(self, _asked: Any, _allowed_s: float) -> Any:
         return message("ServerReadyResponse")(ready=self.serving.state is State.READY)
 
-    async def model_ready(self, asked: Any) -> Any:
+    async def model_ready(self, asked: Any, _allowed_s: float) -> Any:
         """A model that is not known is not ready either: clients ask until it is."""
         try:
             self._model(asked.name, asked.version)
@@ -61,25 +61,28 @@ class InferenceService:
             return message("ModelReadyResponse")(ready=False)
         return message("ModelReadyResponse")(ready=self.serving.state is not State.DRAINING)
 
-    async def server_metadata(self, _asked: Any) -> Any:
+    async def server_metadata(self, _asked: Any, _allowed_s: float) -> Any:
         return message("ServerMetadataResponse")(**oip.SERVER | {"extensions": ["classification"]})
 
-    async def model_metadata(self, asked: Any) -> Any:
+    async def model_metadata(self, asked: Any, _allowed_s: float) -> Any:
         model = self._model(asked.name, asked.version)
         described = oip.described(model, self.serving)
         return message("ModelMetadataResponse")(
             **{field: value for field, value in described.items() if field != "parameters"}
         )
 
-    async def infer(self, asked: Any) -> Any:
+    async def infer(self, asked: Any, allowed_s: float) -> Any:
         """Encoded pictures or pixels in, probabilities and a score out, in the form of the request."""
         with self._model(asked.model_name, asked.model_version).held() as model:
+            self.gate.check_counted(model, self.decoder, allowed_s)
             contract = Contract(model.manifest, self.settings.queue_pictures)
             request = await body.beside(partial(read, asked, contract), asked.ByteSize())
-            answered = await pictures.answer(request.pictures, model, self.decoder, self.gate, request.fit)
+            answered = await pictures.answer(
+                request.pictures, model, self.decoder, self.gate, request.fit, allowed_s=allowed_s
+            )
             return _answer(request, answered.prediction, model, raw=bool(asked.raw_input_contents))
 
-    async def index(self, asked: Any) -> Any:
+    async def index(self, asked: Any, _allowed_s: float) -> Any:
         listed = await oip.versions(self.serving, self.settings, only_ready=asked.ready)
         return message("RepositoryIndexResponse")(models=listed)
 
