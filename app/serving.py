@@ -94,7 +94,8 @@ class Serving:
         Raises:
             NotReadyError: there is none.
         """
-        return [model for model in self._in_memory() if model.alive] or [self.live]
+        answering = [model for model in self._in_memory() if model.alive and model not in self._suspects]
+        return answering or [self.live]
 
     def find(self, name: str, number: int | None = None, label: str | None = None) -> Model:
         """The version of a model with this number or label, its live one if neither is given.

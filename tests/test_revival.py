@@ -254,6 +254,8 @@ async def test_one_that_seems_to_hang_is_not_ready_long_before_it_is_given_up(
     calling = await hung(serving, made)
     await until(lambda: serving.state is State.FAILED)
     assert serving.reason == f"The engine of {MODEL} version 1 seems to hang at a batch."
+    with pytest.raises(NotReadyError, match="seems to hang"):
+        _ = serving.answering
     for number in (None, 1):
         with pytest.raises(NotReadyError, match="seems to hang"):
             serving.find(MODEL, number)
