@@ -55,7 +55,7 @@ def _serve(settings: Settings, listener: socket.socket) -> int:
     from app import server
     from app.main import create_app
 
-    server.run(create_app(settings), settings, listener, on_ready=lambda: None)
+    server.run(create_app(settings), settings, listener)
     return 0
 
 

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from app.batch_time import BatchTime
 from app.cores import give_way
 from app.engines import Prediction
-from app.errors import EngineError
+from app.errors import EngineError, NotReadyError
 from app.lane import Answer, Job, Lane, Piece, Predict, Result
 from app.spare_time import SpareTime
 
@@ -145,7 +145,8 @@ class Batcher:
 
         Raises:
             OverloadedError: the queue has no room for N more pictures.
-            EngineError: the engine failed on these pictures, or has stopped.
+            NotReadyError: the engine has stopped.
+            EngineError: it failed on these pictures, or stopped before it answered.
         """
         lane = self._background if background else self._ordinary
         job = Job(images, asyncio.get_running_loop().create_future(), by or self._predict)
@@ -177,9 +178,7 @@ class Batcher:
     def _put(self, job: Job, lane: Lane, *, reserved: bool) -> None:
         with self._lock:
             if not self.alive:
-                raise EngineError(
-                    "The engine of this model version has stopped and answers nothing any more."
-                )
+                raise NotReadyError("The engine of this model version has stopped.")
             lane.put(job, self._emptied_s, reserved=reserved)
             if self._has_free or self._has_turn:
                 self._wake()

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.text import Text
 
-from app import engines, folder, results
+from app import folder, results
 from app.api import answers
 from app.classification import classify
 from app.decoding import Decoder
@@ -39,6 +39,7 @@ _SETTINGS: Final = (
     "coverage",
     "engine",
     "engine_threads",
+    "engine_streams",
     "max_batch_pictures",
     "decode_threads",
     "max_body_bytes",
@@ -85,7 +86,7 @@ class Run:
         self._settings = settings
         self._console = console
 
-    async def __call__(self, choose: Choose) -> None:
+    async def __call__(self, choose: Choose | None) -> None:
         """Loads the model and works through the files.
 
         Raises:
@@ -184,7 +185,7 @@ async def _row(path: Path, settings: Settings, model: Model, decoder: Decoder) -
 
 
 @asynccontextmanager
-async def _loaded(settings: Settings, choose: Choose) -> AsyncIterator[tuple[Model, Decoder]]:
+async def _loaded(settings: Settings, choose: Choose | None) -> AsyncIterator[tuple[Model, Decoder]]:
     only_one = settings.model_copy(update={"models": None, "version_policy": "latest"})
     serving, decoder = Serving(only_one, choose), Decoder.configured(settings)
     try:
@@ -213,7 +214,7 @@ def say(console: Console, line: str) -> None:
     console.print(Text(line), soft_wrap=True)
 
 
-def main(arguments: Sequence[str], choose: Choose = engines.choose) -> int:
+def main(arguments: Sequence[str], choose: Choose | None = None) -> int:
     """Runs the command and gives its exit code: 0, `SKIPPED`, `CANNOT` or `INTERRUPTED`."""
     options = _parser().parse_args(arguments)
     console = Console(stderr=True)
@@ -231,7 +232,7 @@ def main(arguments: Sequence[str], choose: Choose = engines.choose) -> int:
         return 0
 
 
-def _finished(run: Run, options: argparse.Namespace, console: Console, choose: Choose) -> int:
+def _finished(run: Run, options: argparse.Namespace, console: Console, choose: Choose | None) -> int:
     began, interrupted = perf_counter(), False
     try:
         asyncio.run(run(choose))

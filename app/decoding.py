@@ -122,7 +122,7 @@ class Decoder:
             future = self._pool.submit(self._timed, data, size, fit)
         except RuntimeError as error:  # the system gives no thread
             self._release(len(data))
-            raise OverloadedError(f"No thread can decode the picture: {error}.") from error
+            raise OverloadedError(f"No thread can decode the picture: {error}.", reason="threads") from error
         # Not when the caller leaves: a decode that has begun holds its memory until its thread is done with
         # it.
         future.add_done_callback(lambda _: self._release(len(data)))

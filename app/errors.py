@@ -59,7 +59,10 @@ names the thing, the value received and what is allowed, and is safe to show to 
 each means in HTTP is decided in `app.api.problems`.
 """
 
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Literal
+
+# `time` is the caller's, `engine` one that has something else to do.
+Overload = Literal["pictures", "requests", "bytes", "time", "explanations", "threads", "memory", "engine"]
 
 # Exit codes of the service: an error of these ended it, or kept it from starting.
 CANNOT_GO_ON: Final = 1
@@ -297,7 +300,21 @@ class NotReadyError(UnavailableError):
 
 
 class OverloadedError(UnavailableError):
+    """`reason` is a word for what there is too much of, or not enough."""
+
     code = "overloaded"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: Overload = "pictures",
+        retry_after_s: float = 1.0,
+        limit: float | None = None,
+        received: float | None = None,
+    ) -> None:
+        super().__init__(message, retry_after_s=retry_after_s, limit=limit, received=received)
+        self.reason: Overload = reason
 
 
 class FeedbackStoreError(UnavailableError):

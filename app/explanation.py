@@ -61,6 +61,7 @@ class Explainer:
         if self._open >= self._most:
             raise OverloadedError(
                 f"{self._open} explanations are being worked on and at most {self._most} may.",
+                reason="explanations",
                 retry_after_s=self._seconds * self._open,
                 limit=self._most,
                 received=self._open,

@@ -185,7 +185,9 @@ def _own_errors(limits: Limits) -> Iterator[None]:
     except (PictureError, OverloadedError):
         raise
     except MemoryError as error:
-        raise OverloadedError("There is not enough memory to decode this picture now.") from error
+        raise OverloadedError(
+            "There is not enough memory to decode this picture now.", reason="memory"
+        ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PictureTooLargeError(
             f"The picture has more than {PILLOW_MAX_PIXELS:,} pixels; at most {limits.max_pixels:,} are "

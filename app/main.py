@@ -15,7 +15,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
-from app import __version__, engines
+from app import __version__
 from app.api import (
     batch,
     cards,
@@ -65,7 +65,7 @@ class Service(FastAPI):
 
 
 def create_app(
-    settings: Settings | None = None, choose: Choose = engines.choose, *, waits_for_model: bool = False
+    settings: Settings | None = None, choose: Choose | None = None, *, waits_for_model: bool = False
 ) -> Service:
     """The service, with settings from the environment unless they are given.
 

@@ -71,6 +71,9 @@ class Metrics:
             "model",
             "outcome",
         )
+        self.overloads: Final = self._counter(
+            "classifier_overloads", "Requests refused as overloaded, by what there was too much of.", "reason"
+        )
         self.picture_refusals: Final = self._counter(
             "classifier_picture_refusals", "Files that became no picture, by the code of the error.", "code"
         )
@@ -101,6 +104,7 @@ class Metrics:
         # To find a counter by its labels takes longer than to count.
         self._count_class = lru_cache(_REMEMBERED)(lambda *labels: self._predictions.labels(*labels).inc)
         self._count_request = lru_cache(_REMEMBERED)(lambda *labels: self.requests.labels(*labels).inc)
+        self._count_overload = lru_cache(_REMEMBERED)(lambda reason: self.overloads.labels(reason).inc)
         self._count_refusal = lru_cache(_REMEMBERED)(lambda code: self.refusals.labels(code).inc)
         # What others read, and what shall outlive this process, is told at once.
         self._tells_at_once = shared_metrics.is_joined()
@@ -159,6 +163,10 @@ class Metrics:
     def refused(self, code: str) -> None:
         """Counts a request that was answered with an error, by its code."""
         self._count(self._count_refusal(code))
+
+    def overloaded(self, reason: str) -> None:
+        """Counts one that was refused because of that."""
+        self._count(self._count_overload(reason))
 
     def received(self, body_bytes: int) -> None:
         """Counts the body of a request that has its answer."""

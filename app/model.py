@@ -180,7 +180,7 @@ class Model:
 
     def _run_if_free(self, images: NDArray[np.uint8]) -> Prediction:
         if not self._turns.acquire(blocking=False):
-            raise OverloadedError(f"The engine of {self.version} has something else to do.")
+            raise OverloadedError(f"The engine of {self.version} has something else to do.", reason="engine")
         try:
             return self._checked(images)
         finally:

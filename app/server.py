@@ -28,8 +28,17 @@ _SWITCH_S: Final = 0.0002
 HEARD_S: Final = 0.5  # after the last connection, for what was to come on it
 
 
-def run(app: Service, settings: Settings, listener: socket.socket, on_ready: Callable[[], object]) -> None:
-    """Serves `app` until a signal comes; `on_ready` is called once, when it can answer."""
+def run(
+    app: Service,
+    settings: Settings,
+    listener: socket.socket,
+    on_ready: Callable[[], object] = lambda: None,
+    on_turn: Callable[[], object] = lambda: None,
+) -> None:
+    """Serves `app` until a signal comes.
+
+    `on_ready` is called once, when it can answer, and `on_turn` ten times a second, as long as it does.
+    """
     memory.give_back_large_pieces()
     sys.setswitchinterval(_SWITCH_S)
     logs.be_brief()
@@ -48,7 +57,7 @@ def run(app: Service, settings: Settings, listener: socket.socket, on_ready: Cal
         ws="none",
         lifespan="on",
     )
-    _DrainServer(config, app, settings.drain_s, on_ready).run(sockets=[listener])
+    _DrainServer(config, app, settings.drain_s, on_ready, on_turn).run(sockets=[listener])
 
 
 class _Forwarded:
@@ -74,12 +83,18 @@ class _DrainServer(uvicorn.Server):
     """Uvicorn closes its sockets as soon as it is told to stop; this waits `drain_s` before it is told."""
 
     def __init__(
-        self, config: uvicorn.Config, app: Service, drain_s: float, on_ready: Callable[[], object]
+        self,
+        config: uvicorn.Config,
+        app: Service,
+        drain_s: float,
+        on_ready: Callable[[], object],
+        on_turn: Callable[[], object],
     ) -> None:
         super().__init__(config)
         self._app = app
         self._drain_s = drain_s
         self._on_ready: Callable[[], object] | None = on_ready
+        self._on_turn = on_turn
         self._stop_at: float | None = None
         self._tide = memory.Tide()
 
@@ -108,6 +123,7 @@ class _DrainServer(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """See `uvicorn.Server`; called ten times a second."""
+        self._on_turn()
         if self._stop_at is not None and monotonic() >= self._stop_at:
             self.should_exit = True
         if self._on_ready is not None and self._app.state.serving.state is State.READY:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from itertools import chain
 from typing import Final
 
@@ -33,14 +34,20 @@ class Serving:
     """
 
     def __init__(
-        self, settings: Settings, choose: Choose = engines.choose, metrics: Metrics | None = None
+        self, settings: Settings, choose: Choose | None = None, metrics: Metrics | None = None
     ) -> None:
+        choose = choose or partial(engines.choose, streams=settings.engine_streams)
         self._settings = settings
         self._loader = Loader(settings, choose, metrics or Metrics())
         self._policy = Policy.parse(settings.version_policy)
         pinned = None if settings.model_version == "latest" else settings.model_version
         self._default = Versions(
-            settings.model_name, self._loader, self._policy, pinned, settings.shadow_version
+            settings.model_name,
+            self._loader,
+            self._policy,
+            pinned,
+            settings.shadow_version,
+            settings.workers,
         )
         self._models = {settings.model_name: self._default}
         self._state = State.LOADING
@@ -253,4 +260,4 @@ class Serving:
 
     def _add(self, name: str) -> None:
         if name not in self._models:
-            self._models[name] = Versions(name, self._loader, self._policy)
+            self._models[name] = Versions(name, self._loader, self._policy, workers=self._settings.workers)

@@ -23,7 +23,7 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from time import monotonic
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Self
 
 from app import backoff, logs, shared_metrics
 from app.cores import available_cores
@@ -36,6 +36,8 @@ FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 30.0
 # Beyond what a worker gives itself: to close its engine, and to be seen.
 STOP_GRACE_S: Final = 7.0
+# Much longer than anything that holds Python's lock takes.
+STUCK_S: Final = 30.0
 _TICK_S: Final = 0.2
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108  # no file in it has a name that others could guess
 _LOG: Final = logging.getLogger("app.workers")
@@ -43,9 +45,24 @@ _LOG: Final = logging.getLogger("app.workers")
 # Fresh interpreters: a copy of this one would have its locks, but not the threads that hold them.
 _PROCESSES: Final = multiprocessing.get_context("spawn")
 
-# What a worker does, given its place, the settings, the socket, what it sets when it can answer, and whether
-# it is to listen only then.
-Work = Callable[[int, Settings, socket.socket, Event, bool], None]
+
+class Signs(NamedTuple):
+    """What a worker gives of itself: that it can answer, and again and again that its event loop turns."""
+
+    ready: Event
+    turns: Any  # a number in memory that the processes share
+
+    @classmethod
+    def new(cls) -> Self:
+        return cls(_PROCESSES.Event(), _PROCESSES.RawValue("L"))
+
+    def turn(self) -> None:
+        self.turns.value += 1
+
+
+# What a worker does, given its place, the settings, the socket, the signs that it is to give, and whether it
+# is to listen only when it can answer.
+Work = Callable[[int, Settings, socket.socket, Signs, bool], None]
 
 
 def run(settings: Settings, listener: socket.socket) -> int:
@@ -66,12 +83,13 @@ def run(settings: Settings, listener: socket.socket) -> int:
         ) from error
     with folder as path:
         shared_metrics.keep_in(Path(path))
-        return Supervisor(_shared_out(settings), listener, serve).run()
+        return Supervisor(settings, listener, serve).run()
 
 
-def _shared_out(settings: Settings) -> Settings:
-    """With each worker's share of the cores where the settings leave the number of threads open."""
-    cores = max(1, available_cores() // settings.workers)
+def _with_its_share(settings: Settings, place: int) -> Settings:
+    """With a worker's share of the cores where the settings leave the number of threads open."""
+    each, left = divmod(available_cores(), settings.workers)
+    cores = max(1, each + (place <= left))
     return settings.model_copy(
         update={
             "engine_threads": settings.engine_threads or cores,
@@ -86,14 +104,28 @@ class _Worker:
     def __init__(self, place: int) -> None:
         self.place = place
         self.process: SpawnProcess | None = None
-        self.ready = _PROCESSES.Event()
+        self.signs = Signs.new()
+        self.turns = self.same_looks = 0
+        self.looked_at = 0.0
         self.ends = 0
         self.began_at = 0.0
         self.start_at = 0.0
 
     @property
     def answers(self) -> bool:
-        return self.process is not None and self.process.exitcode is None and self.ready.is_set()
+        return self.process is not None and self.process.exitcode is None and self.signs.ready.is_set()
+
+    def is_stuck(self) -> bool:
+        """Whether its event loop has not turned for so many looks, of which none follows another at once.
+
+        Looks count, not the time between two moments, in which the machine may have slept.
+        """
+        turns, now = self.signs.turns.value, monotonic()
+        if turns != self.turns or not self.answers:
+            self.turns, self.same_looks, self.looked_at = turns, 0, now
+        elif now >= self.looked_at + _TICK_S:
+            self.same_looks, self.looked_at = self.same_looks + 1, now
+        return self.same_looks * _TICK_S >= STUCK_S
 
 
 class Supervisor:
@@ -127,17 +159,24 @@ class Supervisor:
         while self._received:
             self._stop(self._received.pop(0))
         for worker in self._workers:
-            if worker.process is None:
-                if self._may_start(worker):
-                    self._start(worker)
-            elif worker.process.exitcode is not None:
-                self._bury(worker, worker.process)
+            self._look_after(worker)
         if self._kill_at is not None and monotonic() >= self._kill_at:
             for process in self._running():
                 _LOG.error("Worker process %d did not stop in time and is killed.", process.pid)
                 process.kill()
             self._code = self._code or CANNOT_GO_ON
             self._kill_at = monotonic() + STOP_GRACE_S
+
+    def _look_after(self, worker: _Worker) -> None:
+        if worker.process is None:
+            if self._may_start(worker):
+                self._start(worker)
+        elif worker.process.exitcode is not None:
+            self._bury(worker, worker.process)
+        elif worker.is_stuck():
+            # The others answer probes, so nobody else would notice; no signal that it handles reaches it.
+            _LOG.error("Worker %d has answered nothing for %g s and is killed.", worker.place, STUCK_S)
+            worker.process.kill()
 
     def _may_start(self, worker: _Worker) -> bool:
         if self._kill_at is not None or monotonic() < worker.start_at:
@@ -148,11 +187,12 @@ class Supervisor:
         return any(worker.answers for worker in self._workers)
 
     def _start(self, worker: _Worker) -> None:
-        worker.ready.clear()
+        worker.signs.ready.clear()
         worker.began_at = monotonic()
         patient = self._anyone_answers()
+        settings = _with_its_share(self._settings, worker.place)
         worker.process = _PROCESSES.Process(
-            target=self._work, args=(worker.place, self._settings, self._listener, worker.ready, patient)
+            target=self._work, args=(worker.place, settings, self._listener, worker.signs, patient)
         )
         worker.process.start()
         _LOG.info(
@@ -168,7 +208,7 @@ class Supervisor:
             # A worker that is told to stop before it can hear it ends by the signal itself.
             if code not in (0, -signal.SIGTERM, -signal.SIGINT):
                 self._code = self._code or CANNOT_GO_ON
-        elif not worker.ready.is_set() and not self._anyone_answers():
+        elif not worker.signs.ready.is_set() and not self._anyone_answers():
             _LOG.critical("Worker %d %s before it was ready; giving up.", worker.place, _ended(code))
             self._code = code if code > 0 else CANNOT_GO_ON
             self._stop(signal.SIGTERM)
@@ -205,7 +245,7 @@ def _ended(code: int) -> str:
     return f"was ended by signal {-code}"
 
 
-def serve(place: int, settings: Settings, listener: socket.socket, ready: Event, patient: bool) -> None:
+def serve(place: int, settings: Settings, listener: socket.socket, signs: Signs, patient: bool) -> None:
     """What a worker does from its first moment on; see `Work`."""
     os.setpgid(0, 0)  # Ctrl-C goes to the supervisor alone, which passes it on once
     threading.Thread(target=_end_with_parent, name="supervised", daemon=True).start()
@@ -216,7 +256,7 @@ def serve(place: int, settings: Settings, listener: socket.socket, ready: Event,
     from app.main import create_app
 
     app = create_app(settings, waits_for_model=patient)
-    server.run(app, settings, listener, ready.set)
+    server.run(app, settings, listener, signs.ready.set, signs.turn)
 
 
 def _end_with_parent() -> None:

@@ -14,6 +14,7 @@ from typing import Final
 from app import deployment, repository
 from app.deployment import Deployment, Policy
 from app.errors import (
+    ConflictError,
     DeploymentError,
     LabelNotFoundError,
     ModelNotFoundError,
@@ -33,8 +34,8 @@ class Versions:
     """Belongs to one event loop. Whatever fails with other versions, the live one goes on answering.
 
     `pinned` is the only version that may be live, whatever else is decided, and `shadow` one that is kept in
-    memory for comparison. `problem` says what is wrong with the file, and `persisted` whether it holds all
-    that calls have decided.
+    memory for comparison; so many `workers` serve it. `problem` says what is wrong with the file, and
+    `persisted` whether it holds all that calls have decided.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Versions:
         policy: Policy,
         pinned: int | None = None,
         shadow: int | None = None,
+        workers: int = 1,
     ) -> None:
         self.name: Final = name
         self.pinned: Final = pinned
@@ -52,6 +54,7 @@ class Versions:
         self.decisions = Deployment()
         self.problem = ""
         self.persisted = True
+        self._workers = workers
         self._repository = loader.repository
         self._policy = policy
         self._file = loader.repository.folder(name) / deployment.FILE_NAME
@@ -175,11 +178,22 @@ class Versions:
             yield
 
     async def decide(self, change: Callable[[Deployment], Deployment]) -> None:
-        """Writes down what a change makes of the decisions, and carries it out; only while `changing`."""
+        """Writes down what a change makes of the decisions, and carries it out; only while `changing`.
+
+        Raises:
+            ConflictError: it cannot be written, so the other workers would not follow.
+        """
+        before = self.decisions
         try:
             # In one go, which goes on to its end though nobody may wait for it any more: it holds a lock.
             await asyncio.to_thread(self._write_down, change)
         except DeploymentError as error:
+            if self._workers > 1:
+                self.decisions = before
+                raise ConflictError(
+                    f"{error} One of {self._workers} workers alone would follow this call: let the service "
+                    "write there, or change the file where it comes from."
+                ) from error
             self.persisted = False
             _LOG.warning("%s The decision holds in this process, until it ends.", error)
         await self._arrange()

@@ -53,7 +53,10 @@ class Run:
 
 
 def judge(run: Run) -> list[Bar]:
-    bars = (_against_baseline, _against_tensorflow, _against_int8, _against_engine, _alone, _crowded, _jpeg)
+    bars = (
+        *(_against_baseline, _against_tensorflow, _against_int8, _against_engine),
+        *(_alone, _crowded, _ready, _resident, _jpeg),
+    )
     return [bar(run) for bar in bars]
 
 
@@ -128,6 +131,17 @@ def _crowded(run: Run) -> Bar:
         for cell, latency in measured
     )
     return Bar(title, max(ratios.values()), 5, True, numbers)
+
+
+def _ready(run: Run) -> Bar:
+    turn = run.turn(OURS)
+    return Bar("seconds from the start to ready", turn.ready_s if turn else None, 2, True, "")
+
+
+def _resident(run: Run) -> Bar:
+    turn = run.turn(OURS)
+    megabytes = turn.resident_mib * 2**20 / 1e6 if turn else None
+    return Bar("resident memory after all of it, MB", megabytes, 350, True, "")
 
 
 def _jpeg(run: Run) -> Bar:

@@ -45,7 +45,7 @@ HEADERS: Final = {"Content-Type": "application/octet-stream"}
 # The service as it is, but for the engine, which is the one of the tests.
 COLOURS: Final = (
     "import sys; sys.path.insert(0, 'tests'); import fakes; from app import engines; "
-    "engines.choose = lambda *_: fakes.FakeEngine(); from app import __main__; "
+    "engines.choose = lambda *_, **__: fakes.FakeEngine(); from app import __main__; "
     "sys.exit(__main__.main(sys.argv[1:]))"
 )
 

@@ -1,5 +1,6 @@
 """A contender's turn, from its installation to its end."""
 
+import time
 from functools import partial
 from http.client import HTTPException
 from io import BytesIO
@@ -21,6 +22,7 @@ from server import Server, ServerError, running
 
 from app.repository import Version
 
+SETTLE_S: Final = 2.0  # before memory is looked at: what it needed for the load may go back by then
 AGREEMENT: Final = 0.15  # in probability: int8 against float32, and a reduced decode against a full one
 
 # One server that misbehaves must not cost the others their turn.
@@ -74,6 +76,7 @@ class Runner:
             for cell in measurement.opened(server, self.plan, turn.capacity):
                 turn.cells.append(cell)
                 say(f"{turn.name:<20} {line(cell)}")
+        time.sleep(SETTLE_S)
         turn.resident_mib = processes.resident_bytes(server.own) / 2**20
         if turn.name == OURS:
             self._measure_in_turn(server, turn)

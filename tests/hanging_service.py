@@ -35,7 +35,7 @@ def main(loads_s: str = "0") -> None:
     settings = Settings.load()
     logging.config.dictConfig(logs.configuration(settings.log_format, settings.log_level))
     with socket.create_server((settings.host, settings.port)) as listener:
-        server.run(create_app(settings, choose), settings, listener, on_ready=lambda: None)
+        server.run(create_app(settings, choose), settings, listener)
 
 
 if __name__ == "__main__":

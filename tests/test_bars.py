@@ -19,7 +19,13 @@ def cell(clients: int, per_s: float, p50_ms: float = 10.0, rate: float = 0.0) ->
 
 def turn(name: str, engine: str, per_s: float, p50_ms: float) -> Turn:
     return Turn(
-        name, name, engine, {}, resident_mib=300, cells=[cell(1, per_s, p50_ms), cell(32, per_s, p50_ms)]
+        name,
+        name,
+        engine,
+        {},
+        ready_s=2.1,
+        resident_mib=300,
+        cells=[cell(1, per_s, p50_ms), cell(32, per_s, p50_ms)],
     )
 
 
@@ -43,9 +49,9 @@ def run() -> Run:
 
 def test_each_bar_is_judged_against_the_best_peer_of_its_kind(run: Run) -> None:
     judged = judge(run)
-    values = [500 / 90, 500 / 120, 500 / 400, 0.9, 2 / 11, 3.0, 0.13]
+    values = [500 / 90, 500 / 120, 500 / 400, 0.9, 2 / 11, 3.0, 2.1, 300 * 2**20 / 1e6, 0.13]
     assert [bar.value for bar in judged] == pytest.approx(values)
-    verdicts = ["holds", "holds", "misses", "holds", "holds", "holds", "holds"]
+    verdicts = ["holds", "holds", "misses", "holds", "holds", "holds", "misses", "holds", "holds"]
     assert [bar.verdict for bar in judged] == verdicts
     assert "500/s against 400/s (i)" in table(judged)
 

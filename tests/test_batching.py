@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from app.batching import Batcher
 from app.engines import Prediction
-from app.errors import EngineError, OverloadedError
+from app.errors import EngineError, NotReadyError, OverloadedError
 from app.lane import Result
 
 pytestmark = pytest.mark.anyio
@@ -215,7 +215,7 @@ async def test_closing_answers_what_waits_and_takes_nothing_more(own_engine: Fak
     waiting = await start(batcher.predict(pictures(3)))
     closing = asyncio.create_task(batcher.close())
     await until(lambda: not batcher.alive)
-    with pytest.raises(EngineError, match="has stopped"):
+    with pytest.raises(NotReadyError, match="has stopped"):
         await batcher.predict(pictures(1))
     own_engine.gate.set()
     await closing
@@ -250,7 +250,7 @@ async def test_when_the_engine_thread_dies_nobody_waits_for_ever() -> None:
     assert all(isinstance(outcome, EngineError) for outcome in outcomes)
     await batcher.close()
     assert not batcher.alive
-    with pytest.raises(EngineError):
+    with pytest.raises(NotReadyError):
         await batcher.predict(pictures(1))
 
 

@@ -259,6 +259,21 @@ async def test_where_nothing_can_be_written_a_decision_holds_and_says_that_it_wi
         assert (model["live"], model["labels"]) == ("1", {"stable": "1"})
 
 
+async def test_of_several_workers_none_decides_what_the_others_would_not_follow(
+    settings: Settings, repository: Repository
+) -> None:
+    publish_fake(repository)
+    async with managed(settings.model_copy(update={"workers": 2})) as (_, client):
+        assert (await client.put(f"/models/{MODEL}/live", json={"version": 2})).status_code == 200
+        (repository.root / MODEL / "serving.json").unlink()
+        (repository.root / MODEL / "serving.json").mkdir()
+        (repository.root / MODEL / "serving.json/in the way").touch()
+        answer = await client.put(f"/models/{MODEL}/live", json={"version": 1})
+        assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
+        assert "One of 2 workers alone would follow this call" in answer.json()["detail"]
+        assert (await listed(client))["live"] == "2"
+
+
 async def test_the_document_of_a_managed_service_describes_what_it_does(settings: Settings) -> None:
     async with managed(settings) as (_, client):
         paths = (await client.get("/openapi.json")).json()["paths"]

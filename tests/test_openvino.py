@@ -109,3 +109,14 @@ def test_pictures_that_nobody_may_write_to_are_taken(openvino_model: Version) ->
     images.flags.writeable = False
     assert np.array_equal(engine.predict(images).probabilities, expected)
     assert np.array_equal(engine.predict(images[::-1]).probabilities[::-1], expected)
+
+
+@pytest.mark.parametrize(("threads", "streams", "concurrency"), [(4, 0, 4), (4, 2, 2), (2, 9, 2), (12, 0, 8)])
+def test_cores_are_shared_among_as_many_batches_as_is_said(
+    openvino_model: Version, threads: int, streams: int, concurrency: int
+) -> None:
+    engine = choose("openvino-float32", openvino_model.path, threads, streams)
+    assert engine.concurrency == concurrency
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    assert engine.predict(images).probabilities.shape == (3, 3)
+    engine.close()

@@ -35,7 +35,7 @@ def test_answers_are_probabilities() -> None:
     probabilities = np.array(resnet18(7)(np.random.default_rng(0).normal(size=(2, 32, 32, 3))))
     assert probabilities.shape == (2, 7)
     assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-6)
-    assert probabilities.min() > 0
+    assert probabilities.min() >= 0  # softmax may come to zero
 
 
 def test_classes_size_and_dropout_are_arguments() -> None:

@@ -235,6 +235,39 @@ def test_it_pauses_longer_and_longer_between_short_lives(
     assert re.findall(r"starts in (\S+) s", caplog.text) == ["0.0", "0.1", "0.2"]
 
 
+def test_one_whose_event_loop_is_stuck_is_replaced(
+    supervise: Callable[[Work], Supervisor],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The others answer the probes, so nobody else would notice."""
+    monkeypatch.setattr(supervisor, "STUCK_S", 1.0)
+    supervised = supervise(works.hear_nothing)
+    (worker,) = supervised._workers
+    tend(supervised, lambda: worker.answers)
+    assert worker.process is not None
+    stuck = worker.process.pid
+    tend(supervised, lambda: worker.process is not None and worker.process.pid != stuck)
+    assert "Worker 1 has answered nothing for 1 s and is killed." in caplog.text
+
+
+def test_one_that_turns_is_left_alone(
+    supervise: Callable[[Work], Supervisor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often it is looked at: that a process has ended is seen by one look after the other."""
+    monkeypatch.setattr(supervisor, "STUCK_S", 2.0)
+    supervised = supervise(works.answer)
+    (worker,) = supervised._workers
+    tend(supervised, lambda: worker.answers)
+    assert worker.process is not None
+    first, ends_at = worker.process.pid, time.monotonic() + 3
+    while time.monotonic() < ends_at:
+        supervised._tend()
+    assert worker.process is not None
+    assert worker.process.pid == first
+    assert terminate(supervised) == 0
+
+
 def test_one_that_does_not_stop_in_time_is_killed_and_that_is_told(
     supervise: Callable[[Work], Supervisor],
     monkeypatch: pytest.MonkeyPatch,
@@ -249,6 +282,6 @@ def test_one_that_does_not_stop_in_time_is_killed_and_that_is_told(
 
 def test_the_cores_are_shared_out_unless_the_settings_say_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "available_cores", lambda: 8)
-    shared = supervisor._shared_out(Settings(workers=3, decode_threads=5))
-    assert (shared.engine_threads, shared.decode_threads) == (2, 5)
-    assert supervisor._shared_out(Settings(workers=16)).engine_threads == 1
+    shares = [supervisor._with_its_share(Settings(workers=3, decode_threads=5), place) for place in (1, 2, 3)]
+    assert [(share.engine_threads, share.decode_threads) for share in shares] == [(3, 5), (3, 5), (2, 5)]
+    assert supervisor._with_its_share(Settings(workers=16), 16).engine_threads == 1

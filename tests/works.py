@@ -4,22 +4,25 @@ import os
 import signal
 import sys
 import time
-from multiprocessing.synchronize import Event
+
+from app.supervisor import Signs
 
 
-def answer(_place: int, _settings: object, _listener: object, ready: Event, _patient: bool) -> None:
+def answer(_place: int, _settings: object, _listener: object, signs: Signs, _patient: bool) -> None:
     """Is ready at once, and ends when it is told to."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    ready.set()
-    time.sleep(100)
+    signs.ready.set()
+    while True:
+        signs.turn()
+        time.sleep(0.1)
 
 
 def die_at_start(*_: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def hear_nothing(_place: int, _settings: object, _listener: object, ready: Event, _patient: bool) -> None:
-    """Is ready at once, and goes on when it is told to end."""
+def hear_nothing(_place: int, _settings: object, _listener: object, signs: Signs, _patient: bool) -> None:
+    """Is ready at once, and goes on when it is told to end, though its event loop does not turn."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    ready.set()
+    signs.ready.set()
     time.sleep(100)

@@ -134,6 +134,7 @@ class Gate:
         if requests >= most:
             return OverloadedError(
                 f"{requests} requests are being answered or received and at most {most} may.",
+                reason="requests",
                 retry_after_s=decoder.wait_s + model.wait_s,
                 limit=most,
                 received=requests,
@@ -143,6 +144,7 @@ class Gate:
             return OverloadedError(
                 f"{waiting:,} bytes of pictures wait to be decoded, this request has {body_bytes:,}, and at "
                 f"most {most:,} may.",
+                reason="bytes",
                 retry_after_s=decoder.wait_s + model.wait_s,
                 limit=most,
                 received=waiting + body_bytes,
@@ -219,6 +221,7 @@ def _lateness(model: Model, decoder: Decoder, allowed_s: float, pictures: int = 
     takes, allowed = float(f"{takes_s:.2g}"), round(allowed_s, 3)
     return OverloadedError(
         f"An answer would take about {takes:g} s, too long for a request that allows {allowed:g} s.",
+        reason="time",
         retry_after_s=takes_s,
         limit=allowed,
         received=takes,
@@ -262,7 +265,10 @@ class _Receiving:
         here, most = self._gate.received_bytes, self._most_bytes
         if size_bytes and here > most:
             raise OverloadedError(
-                f"{here:,} bytes of requests are here and at most {most:,} may be.", limit=most, received=here
+                f"{here:,} bytes of requests are here and at most {most:,} may be.",
+                reason="bytes",
+                limit=most,
+                received=here,
             )
 
     def __exit__(self, *_: object) -> None:

@@ -21,7 +21,7 @@ from app.api.headers import raw_header
 from app.api.limits import SOON_READ_BYTES, is_soon_read
 from app.api.observation import Observed, shown_path
 from app.api.plain_request import Head
-from app.errors import OverloadedError, ServiceError
+from app.errors import Overload, OverloadedError, ServiceError
 from app.metrics import Metrics
 
 _DIGIT: Final = "~"  # in place of those of the name of a request
@@ -98,6 +98,7 @@ class Door:
     def _refuse(self, shut: "_Shut", shown: str, client: Client, name: str) -> bytes:
         seen = Observed()
         seen.status, seen.code = HTTPStatus.SERVICE_UNAVAILABLE, OverloadedError.code
+        seen.overload = shut.told.reason
         seen.count(self._metrics, shut.way_in, _METHOD, classifies=True)
         seen.log(_METHOD, shown, client[0] if client else "", name, quiet=False)
         head, between = _rendered(shut.told, shut.path, len(name))
@@ -142,13 +143,14 @@ class _Told(NamedTuple):
     """What an answer says of there being too much; two that say the same are equal."""
 
     detail: str
+    reason: Overload
     retry_after_s: int
     limit: float | None
     received: float | None
 
     @classmethod
     def of(cls, error: OverloadedError) -> Self:
-        return cls(str(error), ceil(error.retry_after_s), error.limit, error.received)
+        return cls(str(error), error.reason, ceil(error.retry_after_s), error.limit, error.received)
 
 
 class _Asking(NamedTuple):

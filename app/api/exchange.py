@@ -110,6 +110,7 @@ class Exchange(Observed):
         if RECORDED in state:
             return
         self.code = state.get("problem_code", "" if self.is_answered else _FAULT)
+        self.overload = state.get("overload", "")
         quiet = way_in is None and _QUIET.fullmatch(scope["path"]) is not None
         self.record(scope, self.name, way_in, metrics, quiet=quiet)
 

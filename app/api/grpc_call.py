@@ -17,7 +17,7 @@ from app.api.admission import Gate
 from app.api.deadline import too_late
 from app.api.grpc_message import Messages
 from app.api.observation import Observed
-from app.errors import ServiceError, UnavailableError
+from app.errors import OverloadedError, ServiceError, UnavailableError
 from app.metrics import Metrics
 from app.settings import Settings
 
@@ -136,6 +136,8 @@ async def _in_time(seconds: float) -> AsyncIterator[None]:
 
 async def _refuse(error: ServiceError, name: str, context: Any, seen: Observed) -> bytes:
     seen.status, seen.code = problems.status_of(error), error.code
+    if isinstance(error, OverloadedError):
+        seen.overload = error.reason
     if isinstance(error, UnavailableError):
         context.set_trailing_metadata(_trailing(name, retry_after_s=error.retry_after_s))
     await context.abort(_CODES.get(seen.status, grpc.StatusCode.INVALID_ARGUMENT), str(error))

@@ -44,4 +44,6 @@ class Messages:
 
     def _too_many(self) -> OverloadedError:
         most = self._most
-        return OverloadedError(f"{most} messages are being received and at most {most} may be.", limit=most)
+        return OverloadedError(
+            f"{most} messages are being received and at most {most} may be.", reason="bytes", limit=most
+        )

@@ -28,6 +28,7 @@ class Observed:
         self.body_bytes = 0
         self.status = 500
         self.code = ""
+        self.overload = ""  # what there was too much of, if there was
 
     def read(self, size_bytes: int) -> None:
         """So much more of the body has arrived."""
@@ -39,6 +40,8 @@ class Observed:
         metrics.answered(route, method, self.status)
         if self.code:
             metrics.refused(self.code)
+        if self.overload:
+            metrics.overloaded(self.overload)
         if classifies and self.status == 200:
             metrics.took("read", self.read_at - self.began)
             metrics.took("total", perf_counter() - self.began)
@@ -56,6 +59,7 @@ class Observed:
             "ms": round(1000 * (perf_counter() - self.began), 2),
             "body_bytes": self.body_bytes,
             "code": self.code,
+            "reason": self.overload,
             "client": client,
             "request_id": request_id,
         }

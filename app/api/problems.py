@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from app import errors
-from app.errors import ServiceError, UnauthorizedError, UnavailableError
+from app.errors import OverloadedError, ServiceError, UnauthorizedError, UnavailableError
 
 _LOG: Final = logging.getLogger(__name__)
 MEDIA_TYPE: Final = "application/problem+json"
@@ -116,6 +116,8 @@ def response(error: ServiceError, request: Request) -> Response:
     headers = {}
     if isinstance(error, UnavailableError):
         headers["Retry-After"] = str(max(1, ceil(error.retry_after_s)))
+    if isinstance(error, OverloadedError):
+        request.state.overload = error.reason
     if isinstance(error, UnauthorizedError):
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, _CLOSING):
@@ -165,7 +167,7 @@ def everywhere() -> list[Problem]:
 def no_memory(error: MemoryError) -> ServiceError:
     """What a client is told, which may well come back; the log has where there was none."""
     _LOG.error("A request found no memory.", exc_info=error)
-    return errors.OverloadedError("There is no memory for this request now.")
+    return errors.OverloadedError("There is no memory for this request now.", reason="memory")
 
 
 def install(app: FastAPI) -> None:

@@ -85,7 +85,7 @@ class Engine(Protocol):
         """Gives back what the model holds; nothing is predicted afterwards."""
 
 
-Loader = Callable[[Path, int], Engine]
+Loader = Callable[[Path, int, int], Engine]
 
 
 def sizes_within(engine: Engine, most: int) -> list[int]:
@@ -122,11 +122,12 @@ def candidates(name: str) -> tuple[str, ...]:
     return found
 
 
-def choose(name: str, folder: Path, threads: int = 0) -> Engine:
+def choose(name: str, folder: Path, threads: int = 0, streams: int = 0) -> Engine:
     """The fastest engine under this name that can run the model in a version's folder, loaded.
 
-    `threads` is how many cores it may use, 0 for all of them. Engines whose library is not installed, whose
-    files were not published, or that this processor does not support are passed over.
+    `threads` is how many cores it may use, 0 for all of them, and `streams` how many batches it computes at
+    the same time where it can compute several, 0 for what suits the cores. Engines whose library is not
+    installed, whose files were not published, or that this processor does not support are passed over.
 
     Raises:
         EngineUnavailableError: none is left.
@@ -135,14 +136,14 @@ def choose(name: str, folder: Path, threads: int = 0) -> Engine:
     reasons = []
     for candidate in candidates(name):
         try:
-            return _load(candidate, folder, threads)
+            return _load(candidate, folder, threads, streams)
         except EngineUnavailableError as error:
             _LOG.debug("The engine %s is passed over: %s", candidate, error)
             reasons.append(str(error))
     raise EngineUnavailableError(" ".join(dict.fromkeys(reasons)))
 
 
-def _load(name: str, folder: Path, threads: int) -> Engine:
+def _load(name: str, folder: Path, threads: int, streams: int) -> Engine:
     module, attribute = _ENGINES[name]
     try:
         loader: Loader = getattr(import_module(module), attribute)
@@ -151,4 +152,4 @@ def _load(name: str, folder: Path, threads: int) -> Engine:
             f"The engine {name} needs a package that is not installed: {error.name}. Install this project "
             f"with its extra [{name}], or choose another of: {', '.join(names())}."
         ) from error
-    return loader(folder, threads)
+    return loader(folder, threads, streams)

@@ -45,8 +45,10 @@ class OpenVINOEngine:
     batch_sizes = BATCH_SIZES
     ahead = 1
 
-    def __init__(self, folder: Path, threads: int = 0, *, precision: Precision) -> None:
+    def __init__(self, folder: Path, threads: int = 0, streams: int = 0, *, precision: Precision) -> None:
         """Loads the file for `precision` in `folder`, on at most `threads` cores (0 for all there are).
+
+        They share `streams` batches, at most one for each core (0 for that, up to eight).
 
         Raises:
             EngineUnavailableError: that precision was not published, or this processor does not have it.
@@ -54,7 +56,7 @@ class OpenVINOEngine:
         """
         self.precision: str = precision
         cores = threads or available_cores()
-        self.concurrency = min(cores, _MOST_AT_ONCE)
+        self.concurrency = min(cores, streams or _MOST_AT_ONCE)
         core = ov.Core()
         has_bfloat16 = "BF16" in core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
         if precision == "bfloat16" and not has_bfloat16:

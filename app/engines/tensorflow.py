@@ -30,7 +30,7 @@ class TensorFlowEngine:
     concurrency = 1  # it shares out each batch among its threads by itself
     ahead = 0
 
-    def __init__(self, folder: Path, threads: int = 0) -> None:
+    def __init__(self, folder: Path, threads: int = 0, _streams: int = 0) -> None:
         """Loads `folder`, on at most `threads` cores (0 for all).
 
         Raises:
