@@ -146,7 +146,7 @@ def main() -> int:
         minutes = []
         for _ in range(options.minutes):
             minutes.append(minute(server, bodies, rate, options.seconds))
-            say(table(minutes[-1:]).splitlines()[-1])
+            say(table(minutes).splitlines()[-1])
     print(table(minutes))
     missed = misses(minutes)
     print("; ".join(missed) or "every bar holds")
