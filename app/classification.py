@@ -67,7 +67,8 @@ async def classify(
     Raises:
         PictureError: the bytes do not become a picture.
         OverloadedError: too much is waiting already, for a decoder or for the model.
-        EngineError: the engine failed on this picture, or has stopped.
+        NotReadyError: the engine has stopped.
+        EngineError: it failed on this picture, or stopped before it answered.
     """
     began = perf_counter()
     picture = await decoder.decode(data, model.input_size, fit, reserved=reserved)

@@ -133,10 +133,11 @@ class Loader:
                 return self._warm_engine(name, version), " ".join(map(str, given_up))
             except EngineUnavailableError as error:
                 unavailable.append(error)
-                is_known = any(isinstance(each, EngineNotInstalledError) for each in given_up)
-                if isinstance(error, EngineNotInstalledError) and not is_known and _is_for(name, version):
+                # One package is missing to several engines, in the same words.
+                is_known = str(error) in map(str, given_up)
+                if isinstance(error, EngineNotInstalledError) and _is_for(name, version) and not is_known:
+                    _LOG.warning("%s was published for an engine that is not here: %s", version, error)
                     given_up.append(error)
-                    _LOG.warning("%s was published for another engine: %s", version, error)
             except (EngineError, GoldenError) as error:
                 _LOG.warning("%s does not run on the engine %s: %s", version, name, error)
                 given_up.append(error)
@@ -152,9 +153,8 @@ class Loader:
             raise
         except (MemoryError, OSError) as error:
             # No reason to give up this engine for as long as the version serves.
-            raise ShortageError(
-                f"{version} cannot be loaded now: {str(error) or 'there is not enough memory'}."
-            ) from error
+            why = getattr(error, "strerror", None) or "there is not enough memory"
+            raise ShortageError(f"{version} cannot be loaded now: {why}.") from error
         except Exception as error:
             raise EngineError(
                 f"{version} failed while it was being loaded: {type(error).__name__}."

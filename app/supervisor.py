@@ -177,6 +177,7 @@ class Supervisor:
             # The others answer probes, so nobody else would notice; no signal that it handles reaches it.
             _LOG.error("Worker %d has answered nothing for %g s and is killed.", worker.place, STUCK_S)
             worker.process.kill()
+            worker.same_looks = 0  # until it is seen to have ended
 
     def _may_start(self, worker: _Worker) -> bool:
         if self._kill_at is not None or monotonic() < worker.start_at:

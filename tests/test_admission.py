@@ -21,6 +21,7 @@ from app.settings import Settings
 pytestmark = pytest.mark.anyio
 
 any_way_in = pytest.mark.parametrize("way_in", WAYS_IN, ids=lambda way_in: way_in.template)
+any_way_in_for_many = pytest.mark.parametrize("way_in", WAYS_IN[1:], ids=lambda way_in: way_in.template)
 
 
 @asynccontextmanager
@@ -213,7 +214,7 @@ async def test_a_request_that_finds_no_memory_is_told_to_come_back(
 # Requests of many pictures
 
 
-@pytest.mark.parametrize("way_in", WAYS_IN[1:], ids=lambda way_in: way_in.template)
+@any_way_in_for_many
 async def test_what_is_computed_for_many_pictures_is_never_thrown_away(
     settings: Settings, encode: Encode, way_in: WayIn
 ) -> None:
@@ -232,7 +233,7 @@ async def test_what_is_computed_for_many_pictures_is_never_thrown_away(
         assert int(refused.headers["retry-after"]) >= 1
 
 
-@pytest.mark.parametrize("way_in", WAYS_IN[1:], ids=lambda way_in: way_in.template)
+@any_way_in_for_many
 async def test_as_many_pictures_as_may_wait_are_taken_beside_single_ones(
     settings: Settings, encode: Encode, way_in: WayIn
 ) -> None:
@@ -250,7 +251,7 @@ async def test_as_many_pictures_as_may_wait_are_taken_beside_single_ones(
         assert (await classify(app, WAYS_IN[0], encode())).status == 200
 
 
-@pytest.mark.parametrize("way_in", WAYS_IN[1:], ids=lambda way_in: way_in.template)
+@any_way_in_for_many
 async def test_places_are_given_back_by_those_who_leave(
     settings: Settings, encode: Encode, way_in: WayIn
 ) -> None:

@@ -1,3 +1,4 @@
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,7 +10,7 @@ from fakes import CARD, FakeEngine, strongest_colour
 
 from app import engines, golden
 from app.engines import Engine
-from app.errors import EngineError, EngineUnavailableError
+from app.errors import EngineError, EngineNotInstalledError, EngineUnavailableError
 from app.manifest import GOLDEN_NAME
 from app.repository import Repository, Version
 
@@ -175,3 +176,12 @@ def test_tensorflow_sees_few_sizes_however_many_pictures_come(counting_model: Pa
     seen = {float(size) for count in range(1, 71) for size in engine.predict(pictures(count)).ood_score}
     assert seen == set(engine.batch_sizes)
     engine.close()
+
+
+def test_a_package_that_is_missing_is_named_with_what_to_do(
+    saved_model: Version, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.delitem(sys.modules, "app.engines.openvino", raising=False)
+    with pytest.raises(EngineNotInstalledError, match=r"openvino needs a package .*: openvino\. Install"):
+        engines.choose("openvino-int8", saved_model.path)

@@ -162,14 +162,17 @@ def test_an_error_is_written_at_once_with_what_came_before() -> None:
     assert stream.getvalue() == "before\nit broke\n"
 
 
-def test_the_end_writes_what_is_left() -> None:
+def logged(form: str, statement: str) -> str:
+    """What a process writes that is set up as the service is, does this and ends."""
     code = (
         "import logging.config\nfrom app import logs\n"
-        "logging.config.dictConfig(logs.configuration('text', 'info'))\n"
-        "logging.getLogger('app').info('the last line')"
+        f"logging.config.dictConfig(logs.configuration({form!r}, 'info'))\n{statement}"
     )
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert done.stderr.endswith("INFO the last line\n")
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stderr
+
+
+def test_the_end_writes_what_is_left() -> None:
+    assert logged("text", "logging.getLogger('app').info('the last line')").endswith("INFO the last line\n")
 
 
 UNREAD = """
@@ -201,13 +204,9 @@ def test_a_log_that_nobody_reads_stops_neither_who_has_an_error_nor_the_end() ->
 
 
 def test_what_others_log_has_the_same_form() -> None:
-    code = (
-        "import logging.config\nfrom app import logs\n"
-        "logging.config.dictConfig(logs.configuration('json', 'info'))\n"
-        "logging.getLogger('asyncio').error('Task exception was never retrieved')"
+    entry = json.loads(
+        logged("json", "logging.getLogger('asyncio').error('Task exception was never retrieved')")
     )
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    entry = json.loads(done.stderr)
     assert (entry["logger"], entry["message"]) == ("asyncio", "Task exception was never retrieved")
 
 

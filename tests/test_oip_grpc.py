@@ -498,7 +498,7 @@ def test_a_model_that_is_full_keeps_no_call_from_another(
     idle = OTHER if busy == MODEL else MODEL
     with two_models(settings, repository, queue_pictures=1) as (port, engines):
         admitted = fill(port, engines[busy], busy)
-        with pytest.raises(grpc.RpcError, match="1 pictures are waiting and at most 1 may") as refused:
+        with pytest.raises(grpc.RpcError, match="1 pictures are waiting, this request has 1,") as refused:
             port.call(asking(busy))
         assert refused.value.code() is StatusCode.UNAVAILABLE
         assert int(dict(refused.value.trailing_metadata())["grpc-retry-pushback-ms"]) >= 1000

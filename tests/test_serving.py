@@ -439,7 +439,7 @@ async def test_an_engine_that_is_asked_for_by_name_has_no_substitute(settings: S
 
 @pytest.mark.parametrize("with_files", [True, False])
 async def test_an_engine_that_is_not_installed_is_told_of_where_the_version_was_published_for_it(
-    settings: Settings, repository: Repository, with_files: bool
+    settings: Settings, repository: Repository, caplog: pytest.LogCaptureFixture, with_files: bool
 ) -> None:
     """A missing library of the system would make the service four times slower, and nobody would know."""
 
@@ -449,14 +449,15 @@ async def test_an_engine_that_is_not_installed_is_told_of_where_the_version_was_
 
     def choose(name: str, *_: object) -> FakeEngine:
         if name.startswith("openvino"):
-            raise EngineNotInstalledError(f"The engine {name} needs a package that is not installed.")
+            raise EngineNotInstalledError("The engine openvino needs a package that is missing.")
         return FakeEngine()
 
     publish(repository, FakeEngine(), fill)
     serving = Serving(settings, choose)
     await serving.start()
-    expected = "The engine openvino-int8 needs a package that is not installed." if with_files else ""
+    expected = "The engine openvino needs a package that is missing." if with_files else ""
     assert serving.live.fallback == expected
+    assert caplog.text.count("was published for an engine that is not here") == with_files
     await serving.close()
 
 

@@ -203,6 +203,13 @@ def tend(supervised: Supervisor, condition: Callable[[], object]) -> None:
     until(tended)
 
 
+def process_of(supervised: Supervisor, worker: supervisor._Worker) -> int | None:
+    """That of a worker, once it answers."""
+    tend(supervised, lambda: worker.answers)
+    assert worker.process is not None
+    return worker.process.pid
+
+
 def terminate(supervised: Supervisor) -> int:
     """As on SIGTERM; the exit code."""
     supervised._receive(signal.SIGTERM, None)
@@ -244,11 +251,9 @@ def test_one_whose_event_loop_is_stuck_is_replaced(
     monkeypatch.setattr(supervisor, "STUCK_S", 1.0)
     supervised = supervise(works.hear_nothing)
     (worker,) = supervised._workers
-    tend(supervised, lambda: worker.answers)
-    assert worker.process is not None
-    stuck = worker.process.pid
+    stuck = process_of(supervised, worker)
     tend(supervised, lambda: worker.process is not None and worker.process.pid != stuck)
-    assert "Worker 1 has answered nothing for 1 s and is killed." in caplog.text
+    assert caplog.text.count("Worker 1 has answered nothing for 1 s and is killed.") == 1
 
 
 def test_one_that_turns_is_left_alone(
@@ -258,13 +263,10 @@ def test_one_that_turns_is_left_alone(
     monkeypatch.setattr(supervisor, "STUCK_S", 2.0)
     supervised = supervise(works.answer)
     (worker,) = supervised._workers
-    tend(supervised, lambda: worker.answers)
-    assert worker.process is not None
-    first, ends_at = worker.process.pid, time.monotonic() + 3
+    first, ends_at = process_of(supervised, worker), time.monotonic() + 3
     while time.monotonic() < ends_at:
         supervised._tend()
-    assert worker.process is not None
-    assert worker.process.pid == first
+    assert process_of(supervised, worker) == first
     assert terminate(supervised) == 0
 
 

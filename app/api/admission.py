@@ -63,18 +63,8 @@ class Gate:
         """How many may wait, and so how many one request may have."""
         return self._settings.queue_pictures
 
-    def check(self, model: Model, decoder: Decoder, allowed_s: float) -> None:
-        """Costs microseconds, since a service that is full does little else.
-
-        Raises:
-            OverloadedError: too much waits for one more that allows so many seconds for its answer.
-        """
-        too_much = self.excess(model, decoder, allowed_s)
-        if too_much:
-            raise too_much
-
     def check_any(self, models: Iterable[Model], decoder: Decoder, allowed_s: float) -> None:
-        """The same where it is not known yet which of them, at least one, is asked: it may be the idlest.
+        """For one more that has not said yet which of these, at least one, it asks: it may be the idlest.
 
         Raises:
             OverloadedError: none of them would take it.
@@ -85,32 +75,25 @@ class Gate:
             if too_much is None:
                 return
             refusals.append(too_much)
-        self._wary_until = monotonic() + _WARY_S
+        self._expect_more()
         raise min(refusals, key=attrgetter("retry_after_s"))
-
-    def check_counted(self, model: Model, decoder: Decoder, allowed_s: float) -> None:
-        """The same for one that is counted among those in flight already, now that it says whom it asks.
-
-        Raises:
-            OverloadedError: see `check`.
-        """
-        too_much = self._excess(model, decoder, allowed_s, 0, 0, counted=1)
-        if too_much:
-            self._wary_until = monotonic() + _WARY_S
-            raise too_much
 
     def excess(
         self, model: Model, decoder: Decoder, allowed_s: float, ahead: int = 0, body_bytes: int = 0
     ) -> OverloadedError | None:
-        """What `check` raises. To raise and to catch it takes as long as to find it.
+        """What there is too much of for one more that allows so many seconds for its answer.
 
-        `ahead` are requests that are counted nowhere else and come first; `body_bytes` is what is still to be
-        read. A decoder that has nothing to do takes them, however many.
+        To raise and to catch it would take as long as to find it: microseconds, since a service that is full
+        does little else. `ahead` are requests that are counted nowhere else and come first; `body_bytes` is
+        what is still to be read. A decoder that has nothing to do takes them, however many.
         """
         too_much = self._excess(model, decoder, allowed_s, ahead, body_bytes)
         if too_much:
-            self._wary_until = monotonic() + _WARY_S
+            self._expect_more()
         return too_much
+
+    def _expect_more(self) -> None:
+        self._wary_until = monotonic() + _WARY_S
 
     def _excess(
         self,
@@ -119,7 +102,6 @@ class Gate:
         allowed_s: float,
         ahead: int,
         body_bytes: int,
-        counted: int = 0,
     ) -> OverloadedError | None:
         pictures = ahead + decoder.waiting + model.queued + self.reserved
         most = self._settings.queue_pictures
@@ -130,7 +112,7 @@ class Gate:
                 limit=most,
                 received=pictures,
             )
-        requests, most = ahead + self.in_flight - counted, self._settings.max_requests_in_flight
+        requests, most = ahead + self.in_flight, self._settings.max_requests_in_flight
         if requests >= most:
             return OverloadedError(
                 f"{requests} requests are being answered or received and at most {most} may.",
@@ -171,7 +153,7 @@ class Gate:
                 received=waiting + pictures,
             )
         if too_much:
-            self._wary_until = monotonic() + _WARY_S
+            self._expect_more()
             raise too_much
         return Reservation(self, pictures)
 

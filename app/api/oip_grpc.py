@@ -74,7 +74,6 @@ class InferenceService:
     async def infer(self, asked: Any, allowed_s: float) -> Any:
         """Encoded pictures or pixels in, probabilities and a score out, in the form of the request."""
         with self._model(asked.model_name, asked.model_version).held() as model:
-            self.gate.check_counted(model, self.decoder, allowed_s)
             contract = Contract(model.manifest, self.settings.queue_pictures)
             request = await body.beside(partial(read, asked, contract), asked.ByteSize())
             answered = await pictures.answer(

@@ -130,17 +130,19 @@ def choose(name: str, folder: Path, threads: int = 0, streams: int = 0) -> Engin
     installed, whose files were not published, or that this processor does not support are passed over.
 
     Raises:
-        EngineUnavailableError: none is left.
+        EngineUnavailableError: none is left; if one alone was meant, its own reason.
         EngineError: there is no such name, or an engine cannot load the files that are there for it.
     """
-    reasons = []
+    errors = []
     for candidate in candidates(name):
         try:
             return _load(candidate, folder, threads, streams)
         except EngineUnavailableError as error:
             _LOG.debug("The engine %s is passed over: %s", candidate, error)
-            reasons.append(str(error))
-    raise EngineUnavailableError(" ".join(dict.fromkeys(reasons)))
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    raise EngineUnavailableError(" ".join(dict.fromkeys(map(str, errors))))
 
 
 def _load(name: str, folder: Path, threads: int, streams: int) -> Engine:
@@ -149,7 +151,8 @@ def _load(name: str, folder: Path, threads: int, streams: int) -> Engine:
         loader: Loader = getattr(import_module(module), attribute)
     except ImportError as error:
         raise EngineNotInstalledError(
-            f"The engine {name} needs a package that is not installed: {error.name}. Install this project "
-            f"with its extra [{name}], or choose another of: {', '.join(names())}."
+            f"The engine {name.partition('-')[0]} needs a package that is missing or broken: "
+            f"{error.name or error}. Install this project again, for tensorflow with its extra of that name, "
+            f"or choose another of: {', '.join(names())}."
         ) from error
     return loader(folder, threads, streams)
