@@ -25,6 +25,8 @@ ENV CLASSIFIER_HOST=0.0.0.0 \
     PYTHONUNBUFFERED=1
 WORKDIR /srv
 COPY app app
+# Whoever serves may write nothing there, and would compile it at every start: 0.2 s of one and a half.
+RUN python -m compileall -q app
 # A number, so that Kubernetes can prove with runAsNonRoot that it is not root.
 USER 10001:10001
 EXPOSE 8000

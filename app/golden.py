@@ -104,8 +104,8 @@ def read(path: Path) -> Golden:
         raise GoldenError(f"{path} does not hold golden pictures. Publish the version again.") from error
 
 
-def replay(golden: Golden, engine: Engine, tolerance: float) -> None:
-    """Decodes and predicts every golden picture again, together and alone, and compares.
+def replay(golden: Golden, engine: Engine, tolerance: float) -> Prediction:
+    """Decodes and predicts every golden picture again, together and alone, compares, and gives the former.
 
     Pixels of lossless files must be equal, those of others within `LOSSY_LEVELS`; probabilities within
     `tolerance`, and the OOD score within `tolerance` times its own size where that is above 1.
@@ -114,14 +114,12 @@ def replay(golden: Golden, engine: Engine, tolerance: float) -> None:
         GoldenError: a picture came out differently; the message says which, by how much, and what is allowed.
     """
     pixels = np.stack([_decoded_again(golden, index) for index in range(len(golden.files))])
-    _compare_all(golden, engine, engine.predict(pixels), tolerance)
+    together = engine.predict(pixels)
+    _compare_all(golden, engine, together, tolerance)
     # An engine may treat a lone picture apart.
     alone = [engine.predict(pixels[index : index + 1]) for index in range(len(pixels))]
-    joined = Prediction(
-        np.concatenate([each.probabilities for each in alone]),
-        np.concatenate([each.ood_score for each in alone]),
-    )
-    _compare_all(golden, engine, joined, tolerance)
+    _compare_all(golden, engine, Prediction.joined(alone), tolerance)
+    return together
 
 
 def _compare_all(golden: Golden, engine: Engine, prediction: Prediction, tolerance: float) -> None:

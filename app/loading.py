@@ -6,13 +6,14 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, InvalidStateError
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Final
 
 import numpy as np
 
-from app import engines, golden, graph
+from app import engines, golden, graph, parallel
 from app.cores import give_way
 from app.engines import Engine
 from app.errors import (
@@ -191,13 +192,16 @@ def _prove(engine: Engine, version: Version) -> None:
             f"{version} takes pictures of {list(stated)} by its manifest, and its golden pictures have "
             f"{list(recorded.pixels.shape[1:])}. Publish it again."
         )
-    golden.replay(recorded, engine, tolerance)
-    check(engine.predict(recorded.pixels), (len(recorded.files), len(version.manifest.class_names)))
+    prediction = golden.replay(recorded, engine, tolerance)
+    check(prediction, (len(recorded.files), len(version.manifest.class_names)))
 
 
 def _warm(engine: Engine, version: Version, max_batch: int) -> None:
     """Runs every size that will come, alone and, since an engine may treat a lone picture apart, in a row."""
     shape = version.manifest.input
     sizes = engines.sizes_within(engine, max_batch)
-    for count in (*sizes, sum(sizes)):
-        engine.predict(np.zeros((count, shape.height, shape.width, shape.channels), dtype=np.uint8))
+    batches = [
+        np.zeros((count, shape.height, shape.width, shape.channels), dtype=np.uint8)
+        for count in (sum(sizes), *reversed(sizes))  # of two threads, each gets half
+    ]
+    parallel.run([partial(engine.predict, batch) for batch in batches], engine.concurrency)

@@ -1,5 +1,6 @@
 """A virtual environment for each peer, made from its lock and kept until the lock changes."""
 
+import compileall
 import hashlib
 import os
 import subprocess
@@ -9,6 +10,7 @@ from typing import Final
 
 from contenders import PEERS
 
+APP: Final = Path(__file__).resolve().parent.parent / "app"
 MARK: Final = ".installed"
 
 
@@ -16,12 +18,18 @@ class InstallationError(Exception):
     """A peer's packages could not be installed; the text says which command failed, and how."""
 
 
-def prepare(name: str, environments: Path) -> None:
+def prepare(name: str | None, environments: Path) -> None:
     """Makes `environments/name` as `peers/name/requirements.txt` says, unless it is there already.
+
+    None is this project's own environment, which is there: its code is compiled, as it is in the image, and
+    as pip does with what peers run.
 
     Raises:
         InstallationError: it cannot be made here.
     """
+    if name is None:
+        compileall.compile_dir(APP, quiet=1)
+        return
     lock = PEERS / name / "requirements.txt"
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()
     folder = environments / name

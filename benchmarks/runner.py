@@ -54,8 +54,7 @@ class Runner:
         turn = Turn(contender.name, contender.title, contender.engine, dict(contender.settings))
         before = self.raw.last()  # the one that ended the turn before
         try:
-            if contender.environment is not None:
-                prepare(contender.environment, self.environments)
+            prepare(contender.environment, self.environments)
             with running(contender, self.version, self.environments, PICTURES[0]) as server:
                 self._measure(server, turn)
         except FAILURES as error:

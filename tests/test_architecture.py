@@ -46,6 +46,7 @@ LAYERS = (
         "app.memory",
         "app.open_files",
         "app.logs",
+        "app.parallel",
         "app.rows",
         "app.settings",
         "app.shared_metrics",

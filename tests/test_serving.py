@@ -90,13 +90,13 @@ async def test_while_it_loads_the_loop_turns_and_requests_are_told_to_wait(
 
 async def test_every_batch_size_is_warm_before_it_is_ready(serving: Serving, made: Engines) -> None:
     await serving.start()
-    assert made.made[0].batches[-5:] == [1, 2, 4, 8, 15]
+    assert made.made[0].batches[-5:] == [15, 8, 4, 2, 1]
 
 
 async def test_sizes_that_are_never_used_are_not_warmed(repository: Repository, made: Engines) -> None:
     serving = Serving(Settings(model_root=repository.root, model_name=MODEL, max_batch_pictures=3), made)
     await serving.start()
-    assert made.made[0].batches[-3:] == [1, 2, 3]
+    assert made.made[0].batches[-3:] == [3, 2, 1]
     await serving.close()
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from app import parallel
 from app.cores import available_cores
 from app.engines import Loader, Prediction
 from app.errors import EngineError, EngineUnavailableError
@@ -68,10 +69,14 @@ class OpenVINOEngine:
         try:
             model = core.read_model(path)
             _check(model, path)
-            self._alone = _alone(core, model, options)
-            self._beside = _beside(core, model, options, self.concurrency, self.ahead)
+            alone, largest, others = _compiled(core, model, options, self.concurrency)
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot load {path}.") from error
+        self._alone: list[_Plans] = [{1: _Plan(alone)}]
+        self._beside: list[_Plans] = [
+            dict.fromkeys(BATCH_SIZES, _Plan(others)) | {_LARGEST: _Plan(largest)}
+            for _ in range(self.concurrency + self.ahead)
+        ]
         self._lending = threading.Lock()
         self._is_closed = False
 
@@ -156,24 +161,16 @@ class _Plan:
 _Plans = dict[int, _Plan]  # by the number of pictures
 
 
-def _alone(core: Any, model: Any, options: dict[str, Any]) -> list[_Plans]:
-    """For a lone picture on all cores."""
-    return [{1: _Plan(core.compile_model(_sized(model, 1), _DEVICE, {**options, "NUM_STREAMS": 1}))}]
+def _compiled(core: Any, model: Any, options: dict[str, Any], concurrency: int) -> list[Any]:
+    """For a lone picture on all cores; for full batches at the same time; and for smaller ones.
 
-
-def _beside(core: Any, model: Any, options: dict[str, Any], concurrency: int, ahead: int) -> list[_Plans]:
-    """For batches that are computed at the same time, and those begun when one of these is done.
-
-    A plan for one size only is 2 % faster, and its memory is that of a plan for all, so the size that runs
-    under load has its own.
+    Full batches are what runs under load. What is made for one size only is 2 % faster, and its memory is
+    that of what is made for all.
     """
-    options = {**options, "NUM_STREAMS": concurrency}
-    largest = core.compile_model(_sized(model, _LARGEST), _DEVICE, options)
-    others = core.compile_model(model, _DEVICE, options)
-    return [
-        dict.fromkeys(BATCH_SIZES, _Plan(others)) | {_LARGEST: _Plan(largest)}
-        for _ in range(concurrency + ahead)
-    ]
+    alone, beside = {**options, "NUM_STREAMS": 1}, {**options, "NUM_STREAMS": concurrency}
+    wanted = ((_sized(model, 1), alone), (_sized(model, _LARGEST), beside), (model, beside))
+    compiling = [partial(core.compile_model, each, _DEVICE, how) for each, how in wanted]
+    return parallel.run(compiling, options["INFERENCE_NUM_THREADS"])
 
 
 def _sized(model: Any, count: int) -> Any:

@@ -1,0 +1,63 @@
+"""Calls at the same time: in their order, as many at once as there are threads, none left running."""
+
+import subprocess
+import sys
+import threading
+from functools import partial
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app import parallel
+
+
+@given(st.lists(st.integers(), max_size=20), st.integers(min_value=1, max_value=5))
+def test_every_call_is_made_once_and_answers_in_its_place(values: list[int], threads: int) -> None:
+    made: list[int] = []
+
+    def call(value: int) -> int:
+        made.append(value)
+        return value * 2
+
+    assert parallel.run([partial(call, value) for value in values], threads) == [
+        value * 2 for value in values
+    ]
+    assert sorted(made) == sorted(values)
+
+
+def test_as_many_run_at_once_as_there_are_threads() -> None:
+    both_run = threading.Barrier(2, timeout=10)
+    assert parallel.run([both_run.wait, both_run.wait], 2).count(0) == 1
+
+
+def test_one_thread_is_the_calling_one() -> None:
+    assert parallel.run([threading.get_ident] * 3, 1) == [threading.get_ident()] * 3
+
+
+def test_a_failure_is_told_when_all_the_others_have_ended() -> None:
+    has_failed, ended = threading.Event(), threading.Event()
+
+    def fail() -> None:
+        has_failed.set()
+        raise ValueError("the first")
+
+    def end_later() -> None:
+        has_failed.wait(10)
+        ended.wait(0.05)
+        ended.set()
+
+    with pytest.raises(ValueError, match="the first"):
+        parallel.run([fail, end_later], 2)
+    assert ended.is_set()
+
+
+def test_a_call_that_hangs_does_not_keep_the_process() -> None:
+    program = (
+        "import threading; from functools import partial; from app import parallel;"
+        "hang = threading.Event().wait;"
+        "threading.Thread(target=parallel.run, args=([hang, hang], 2), daemon=True).start();"
+        "print(threading.active_count() > 1)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], timeout=30, capture_output=True, check=False)
+    assert (ended.returncode, ended.stdout) == (0, b"True\n")
