@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import placement
 from latency import Latency
 from load import HOST, Body, Load, packed
 
@@ -34,7 +35,7 @@ def run(port: int, path: str, bodies: Sequence[Body], *, clients: int, seconds: 
         before = _children_cpu_s()
         asked = subprocess.run(  # noqa: S603  # our own options
             [
-                *(find_wrk(), "--threads", "1", "--connections", str(clients)),
+                *(*placement.for_load(), find_wrk(), "--threads", "1", "--connections", str(clients)),
                 *("--duration", f"{max(1, round(seconds))}s", "--timeout", f"{TIMEOUT_S}s"),
                 *("--script", str(SCRIPT), f"http://{HOST}:{port}{path}", "--", str(file)),
             ],
@@ -43,7 +44,7 @@ def run(port: int, path: str, bodies: Sequence[Body], *, clients: int, seconds: 
             text=True,
         )
         spent_s = _children_cpu_s() - before
-    return parse(asked.stdout, spent_s)
+    return parse(asked.stdout, placement.taken_s(spent_s))
 
 
 def parse(output: str, generator_cpu_s: float) -> Load:

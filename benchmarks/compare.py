@@ -26,6 +26,7 @@ import closed_loop
 import large_jpeg
 import machine
 import measurement
+import placement
 import processes
 import report
 from contenders import CONTENDERS, ROOT, Contender
@@ -60,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--environments", type=Path, default=ENVIRONMENTS, metavar="PATH", help="where they are kept"
     )
+    placement.add_option(command)
     command.add_argument("--out", type=Path, default=RESULTS, metavar="PATH", help="folder of the results")
     return command
 
@@ -146,6 +148,7 @@ def main() -> int:
     contenders = chosen(options.only)
     closed_loop.find_wrk()
     processes.adopt_orphans()
+    placement.keep_for_load(options.load_cores)
     where = machine.described()
     began = time.monotonic()
     runner = Runner(_plan(options), _version(options), options.environments.resolve())

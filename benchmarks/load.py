@@ -33,7 +33,8 @@ class Body:
 class Load:
     """`answered` are answers with a status below 400, `failed` all others and those that never came.
 
-    `latency` is of the answers that came; None if there were none. `generator_cpu_s` is what asking cost.
+    `latency` is of the answers that came; None if there were none. `generator_cpu_s` is what asking took
+    from those who serve: nothing where it has cores of its own.
     """
 
     seconds: float

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import closed_loop
+import placement
 import processes
 from latency import Latency
 from load import Body, Load, packed
@@ -186,16 +187,15 @@ def open_loop(
 def generate(
     port: int, path: str, bodies: Sequence[Body], rate: float, seconds: float, options: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """What the generator of `open_loop.py` reports."""
+    """What the generator of `open_loop.py` reports; `cpu_s` is what it took from those who serve."""
     with packed(bodies) as file:
         numbers = {"--port": port, "--rate": rate, "--seconds": seconds, "--grace": GRACE_S}
         given = [str(part) for pair in numbers.items() for part in pair]
         texts = ["--path", path, "--pack", str(file), *options]
-        done = subprocess.run(  # noqa: S603  # our own interpreter and options
-            [sys.executable, str(OPEN_LOOP), *given, *texts], check=True, stdout=subprocess.PIPE, text=True
-        )
+        command = [*placement.for_load(), sys.executable, str(OPEN_LOOP), *given, *texts]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603
     found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    return found | {"cpu_s": placement.taken_s(found["cpu_s"])}
 
 
 class _Cost:

@@ -42,11 +42,13 @@ def _circumstances(document: dict[str, Any]) -> str:
     machine = document["machine"]
     probes = document["raw_per_s"]
     instructions = ", ".join(machine["instructions"])
+    load = machine["load_cores"] or "none"
     return (
-        f"{machine['cores']} cores of {machine['processor']} ({instructions}), load average "
-        f"{machine['load_average']} before the run. Command: `{document['command']}`. The engine alone "
-        f"({document['engine']}) did {min(probes):.0f} to {max(probes):.0f} images/s. Times are in "
-        "ms; memory that processes share counts once; processor time is that of all processes of a server."
+        f"{machine['cores']} cores of {machine['processor']} ({instructions}), and {load} for the load "
+        f"alone; load average {machine['load_average']} before the run. Command: `{document['command']}`. "
+        f"The engine alone ({document['engine']}) did {min(probes):.0f} to {max(probes):.0f} images/s. Times "
+        "are in ms; memory that processes share counts once; processor time is that of all processes of a "
+        "server."
     )
 
 

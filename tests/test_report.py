@@ -18,7 +18,13 @@ DOCUMENT: dict[str, Any] = {
     "command": "python benchmarks/compare.py",
     "engine": "openvino int8, 8 at a time",
     "raw_per_s": [540.0, 550.0],
-    "machine": {"cores": 2, "processor": "A processor", "instructions": ["avx2"], "load_average": 0.1},
+    "machine": {
+        "cores": 2,
+        "load_cores": 0,
+        "processor": "A processor",
+        "instructions": ["avx2"],
+        "load_average": 0.1,
+    },
 }
 
 
