@@ -26,8 +26,9 @@ def run(calls: Sequence[Callable[[], _T]], threads: int) -> list[_T]:
     futures = [Future[_T]() for _ in calls]
     for each in zip(calls, futures, strict=True):
         line.put(each)
-    for _ in range(min(threads, len(calls)) - 1):
-        threading.Thread(target=_work, args=(line,), name="parallel", daemon=True).start()
+    with suppress(RuntimeError):  # there may be no more threads here; those that there are do all of it
+        for _ in range(min(threads, len(calls)) - 1):
+            threading.Thread(target=_work, args=(line,), name="parallel", daemon=True).start()
     _work(line)
     wait(futures)
     return [future.result() for future in futures]

@@ -52,6 +52,17 @@ def test_a_failure_is_told_when_all_the_others_have_ended() -> None:
     assert ended.is_set()
 
 
+def test_where_there_are_no_more_threads_the_calling_one_does_all() -> None:
+    program = (
+        "import resource, threading; from app import parallel;"
+        "threading.stack_size(1 << 30);"
+        "resource.setrlimit(resource.RLIMIT_AS, (1 << 29, 1 << 29));"
+        "print(parallel.run([threading.get_ident] * 3, 3) == [threading.get_ident()] * 3)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], timeout=30, capture_output=True, check=False)
+    assert (ended.returncode, ended.stdout) == (0, b"True\n")
+
+
 def test_a_call_that_hangs_does_not_keep_the_process() -> None:
     program = (
         "import threading; from functools import partial; from app import parallel;"
