@@ -20,10 +20,11 @@ import select
 import socket
 import sys
 import time
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from http import HTTPStatus
 from itertools import cycle
 from pathlib import Path
 from typing import Final
@@ -54,11 +55,12 @@ class Connection:
     """One connection of HTTP/1.1 with at most one request on it; nothing here waits for the other side.
 
     `due` is when the request that is on it should have been sent, None if there is none. `is_usable` says
-    whether another may follow.
+    whether another may follow, `retry_after` is that header of the last answer as it came, "" without it.
     """
 
     def __init__(self, port: int) -> None:
         self.due: float | None = None
+        self.retry_after = ""
         self.is_usable = True
         self._unsent = memoryview(b"")
         self._received = b""
@@ -113,6 +115,7 @@ class Connection:
             return None
         # The rest of a request that was answered early would be read as the next one.
         self.is_usable = self.is_sent and b"\r\nconnection: close" not in fields
+        self.retry_after = _field(fields, b"retry-after").decode("latin-1")
         return int(head.split(b" ", 2)[1])
 
     def close(self) -> None:
@@ -123,15 +126,24 @@ class Connection:
 def _is_complete(head: bytes, rest: bytes) -> bool:
     if b"\r\ntransfer-encoding: chunked" in head:
         return rest.endswith(_LAST_CHUNK)
-    _, found, after = head.partition(b"\r\ncontent-length:")
-    return len(rest) >= (int(after.partition(b"\r\n")[0]) if found else 0)
+    return len(rest) >= int(_field(head, b"content-length") or 0)
+
+
+def _field(head: bytes, name: bytes) -> bytes:
+    """The value of a header, of a head in small letters; empty without it."""
+    return head.partition(b"\r\n%b:" % name)[2].partition(b"\r\n")[0].strip()
 
 
 class Generator:
-    """Sends the next of the requests at each moment; `seconds` holds what answers took, by status."""
+    """Sends the next of the requests at each moment.
+
+    `seconds` holds what answers took, by status; `retry_after` counts refusals by what they say of when to
+    try again.
+    """
 
     def __init__(self, port: int, requests: Sequence[bytes], max_connections: int) -> None:
         self.seconds: dict[int, list[float]] = defaultdict(list)
+        self.retry_after: Counter[str] = Counter()
         self.most_late_s = 0.0
         self._port = port
         self._requests = cycle(requests)
@@ -212,6 +224,8 @@ class Generator:
         if due is not None:
             self.seconds[status].append(now - due)
             self._unsettled -= 1
+            if status == HTTPStatus.SERVICE_UNAVAILABLE:
+                self.retry_after[connection.retry_after] += 1
         if is_answer and connection.is_usable:
             self._free.append(connection)
         else:
@@ -219,14 +233,20 @@ class Generator:
             connection.close()
 
 
-def report(seconds: dict[int, list[float]], spent_s: float, most_late_s: float, cpu_s: float) -> str:
-    """As JSON: for each status the number of answers and what they took."""
+def report(generator: Generator, spent_s: float, cpu_s: float) -> str:
+    """As JSON: by status how many answers there were and what they took, by Retry-After how many."""
     statuses = {
         str(status): {"count": len(each), "latency": asdict(Latency.of(each))}
-        for status, each in sorted(seconds.items())
+        for status, each in sorted(generator.seconds.items())
         if each
     }
-    found = {"seconds": spent_s, "statuses": statuses, "most_late_ms": 1000 * most_late_s, "cpu_s": cpu_s}
+    found = {
+        "seconds": spent_s,
+        "statuses": statuses,
+        "retry_after": generator.retry_after,
+        "most_late_ms": 1000 * generator.most_late_s,
+        "cpu_s": cpu_s,
+    }
     return json.dumps(found)
 
 
@@ -277,7 +297,7 @@ def generate(options: argparse.Namespace) -> str:
     began, before_s = time.perf_counter(), time.process_time()
     generator.run(moments, options.grace)
     spent_s, cpu_s = time.perf_counter() - began, time.process_time() - before_s
-    return report(generator.seconds, spent_s, generator.most_late_s, cpu_s)
+    return report(generator, spent_s, cpu_s)
 
 
 def main() -> int:

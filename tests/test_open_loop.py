@@ -95,6 +95,18 @@ async def test_statuses_are_counted_and_closed_connections_opened_again() -> Non
 
 
 @pytest.mark.anyio
+async def test_refusals_are_counted_by_what_they_say_of_another_try() -> None:
+    later, never = FULL.replace(b"Connection", b"retry-after:  12\r\nConnection"), FULL
+    async with serving(answering(OK.replace(b"\r\n\r\n", b"\r\nRetry-After: 7\r\n\r\n"), later)) as port:
+        generator = Generator(port, [REQUEST], 1)
+        await asyncio.to_thread(generator.run, [0.0] * 4, 5)
+    async with serving(answering(never)) as port:
+        found = await asyncio.to_thread(generate, port, "/", [raw(b"")], 10, 0.35, ["--even"])
+    assert generator.retry_after == {"12": 2}
+    assert found["retry_after"] == {"": found["statuses"]["503"]["count"]}
+
+
+@pytest.mark.anyio
 async def test_a_connection_that_was_closed_meanwhile_costs_no_request() -> None:
     async with serving(answering(OK)) as port:
         seconds = await generated(port, [0.0, 0.05, 0.1], max_connections=1)
