@@ -12,6 +12,8 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, values
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from app import shared_folder
+
 _FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 _STARTED: Final = "process_start_time_seconds"
 _PROCESSOR_TIME: Final = "process_cpu_seconds"
@@ -23,7 +25,12 @@ def keep_in(folder: Path) -> None:
 
 
 def join(place: int) -> None:
-    """Makes the figures of this process part of the sum; `place` is its own among all that run."""
+    """Makes the figures of this process part of the sum; `place` is its own among all that run.
+
+    Raises:
+        OSError: the folder is gone, as it is when all others have ended.
+    """
+    shared_folder.hold(Path(os.environ[_FOLDER]))
     values.ValueClass = values.MultiProcessValue(lambda: place)  # type: ignore[no-untyped-call]
 
 

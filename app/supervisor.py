@@ -16,7 +16,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from multiprocessing.synchronize import Event
@@ -25,7 +25,7 @@ from time import monotonic
 from types import FrameType
 from typing import Any, Final, NamedTuple, Self
 
-from app import backoff, logs, shared_metrics
+from app import backoff, logs, shared_folder, shared_metrics
 from app.cores import available_cores
 from app.errors import CANNOT_GO_ON, SettingsError
 from app.settings import Settings
@@ -72,17 +72,16 @@ def run(settings: Settings, listener: socket.socket) -> int:
         SettingsError: there is no folder for what they count.
     """
     logging.config.dictConfig(logs.configuration(settings.log_format, settings.log_level))
-    try:
-        folder = tempfile.TemporaryDirectory(
-            prefix="classifier-", dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None
-        )
-    except OSError as error:
-        raise SettingsError(
-            f"Several workers need a folder for their figures, and none can be made: {error.strerror}. Let "
-            "the process write to /dev/shm or /tmp, or start it with --workers 1."
-        ) from error
-    with folder as path:
-        shared_metrics.keep_in(Path(path))
+    with ExitStack() as stack:
+        try:
+            parent = _MEMORY if os.access(_MEMORY, os.W_OK) else Path(tempfile.gettempdir())
+            folder = stack.enter_context(shared_folder.made_in(parent))
+        except OSError as error:
+            raise SettingsError(
+                f"Several workers need a folder for their figures, and none can be made: {error.strerror}. "
+                "Let the process write to /dev/shm or /tmp, or start it with --workers 1."
+            ) from error
+        shared_metrics.keep_in(folder)
         return Supervisor(settings, listener, serve).run()
 
 

@@ -51,6 +51,7 @@ LAYERS = (
         "app.settings",
         "app.shared_metrics",
     ),
+    ("app.shared_folder",),
     ("app.errors",),
 )
 OPEN_TO_TRAINING = {

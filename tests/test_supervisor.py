@@ -47,6 +47,14 @@ def workers(service: Service) -> list[int]:
     return [process for _, process in sorted(dict(STARTS.findall(service.log.read_text())).items())]
 
 
+def figures_of(worker: int) -> Path:
+    """The folder in which a process keeps what it counts."""
+    variables = dict(
+        line.split("=", 1) for line in Path(f"/proc/{worker}/environ").read_text().split("\0")[:-1]
+    )
+    return Path(variables[shared_metrics._FOLDER])
+
+
 def until(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + 60
     while not condition():
@@ -151,9 +159,16 @@ def test_workers_whose_supervisor_is_killed_leave_nobody_behind(
     with running(tmp_path / "log", "app", "--workers", "2", **settings) as service:
         service.wait_until_ready()
         processes = workers(service)
+        folder = figures_of(processes[0])
         service.process.kill()
         until(lambda: not any(Path(f"/proc/{process}").exists() for process in processes))
         assert not listens(service.address)
+    assert folder.exists()  # there was nobody to remove it
+    with running(tmp_path / "log", "app", "--workers", "2", **settings) as service:
+        service.wait_until_ready()
+        assert not folder.exists()
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(timeout=60) == 0
 
 
 # Stops the service that the tests before need.
