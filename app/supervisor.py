@@ -13,21 +13,18 @@ import multiprocessing
 import os
 import signal
 import socket
-import tempfile
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
-from multiprocessing.synchronize import Event
-from pathlib import Path
 from time import monotonic
 from types import FrameType
 from typing import Any, Final, NamedTuple, Self
 
-from app import backoff, logs, shared_folder, shared_metrics
+from app import backoff, logs, shared_metrics
 from app.cores import available_cores
-from app.errors import CANNOT_GO_ON, SettingsError
+from app.errors import CANNOT_GO_ON
 from app.settings import Settings
 
 # A worker that lived as long as this did not end because of how it began.
@@ -39,7 +36,6 @@ STOP_GRACE_S: Final = 7.0
 # Much longer than anything that holds Python's lock takes.
 STUCK_S: Final = 30.0
 _TICK_S: Final = 0.2
-_MEMORY: Final = Path("/dev/shm")  # noqa: S108  # no file in it has a name that others could guess
 _LOG: Final = logging.getLogger("app.workers")
 
 # Fresh interpreters: a copy of this one would have its locks, but not the threads that hold them.
@@ -47,14 +43,21 @@ _PROCESSES: Final = multiprocessing.get_context("spawn")
 
 
 class Signs(NamedTuple):
-    """What a worker gives of itself: that it can answer, and again and again that its event loop turns."""
+    """What a worker gives of itself: that it can answer, and again and again that its event loop turns.
 
-    ready: Event
-    turns: Any  # a number in memory that the processes share
+    Both are numbers in memory that the processes share. With an event, a worker that is killed at the wrong
+    moment would keep its lock, and the supervisor would wait for it for ever.
+    """
+
+    ready: Any
+    turns: Any
 
     @classmethod
     def new(cls) -> Self:
-        return cls(_PROCESSES.Event(), _PROCESSES.RawValue("L"))
+        return cls(_PROCESSES.RawValue("B"), _PROCESSES.RawValue("L"))
+
+    def be_ready(self) -> None:
+        self.ready.value = 1
 
     def turn(self) -> None:
         self.turns.value += 1
@@ -69,19 +72,10 @@ def run(settings: Settings, listener: socket.socket) -> int:
     """Serves with `settings.workers` processes until a signal comes; the exit code is 0 after an orderly end.
 
     Raises:
-        SettingsError: there is no folder for what they count.
+        SettingsError: there is no room for what they count.
     """
     logging.config.dictConfig(logs.configuration(settings.log_format, settings.log_level))
-    with ExitStack() as stack:
-        try:
-            parent = _MEMORY if os.access(_MEMORY, os.W_OK) else Path(tempfile.gettempdir())
-            folder = stack.enter_context(shared_folder.made_in(parent))
-        except OSError as error:
-            raise SettingsError(
-                f"Several workers need a folder for their figures, and none can be made: {error.strerror}. "
-                "Let the process write to /dev/shm or /tmp, or start it with --workers 1."
-            ) from error
-        shared_metrics.keep_in(folder)
+    with shared_metrics.kept(settings.workers):
         return Supervisor(settings, listener, serve).run()
 
 
@@ -112,7 +106,7 @@ class _Worker:
 
     @property
     def answers(self) -> bool:
-        return self.process is not None and self.process.exitcode is None and self.signs.ready.is_set()
+        return self.process is not None and self.process.exitcode is None and bool(self.signs.ready.value)
 
     def is_stuck(self) -> bool:
         """Whether its event loop has not turned for so many looks, of which none follows another at once.
@@ -187,7 +181,7 @@ class Supervisor:
         return any(worker.answers for worker in self._workers)
 
     def _start(self, worker: _Worker) -> None:
-        worker.signs.ready.clear()
+        worker.signs.ready.value = 0
         worker.began_at = monotonic()
         patient = self._anyone_answers()
         settings = _with_its_share(self._settings, worker.place)
@@ -208,7 +202,7 @@ class Supervisor:
             # A worker that is told to stop before it can hear it ends by the signal itself.
             if code not in (0, -signal.SIGTERM, -signal.SIGINT):
                 self._code = self._code or CANNOT_GO_ON
-        elif not worker.signs.ready.is_set() and not self._anyone_answers():
+        elif not worker.signs.ready.value and not self._anyone_answers():
             _LOG.critical("Worker %d %s before it was ready; giving up.", worker.place, _ended(code))
             self._code = code if code > 0 else CANNOT_GO_ON
             self._stop(signal.SIGTERM)
@@ -256,7 +250,7 @@ def serve(place: int, settings: Settings, listener: socket.socket, signs: Signs,
     from app.main import create_app
 
     app = create_app(settings, waits_for_model=patient)
-    server.run(app, settings, listener, signs.ready.set, signs.turn)
+    server.run(app, settings, listener, signs.be_ready, signs.turn)
 
 
 def _end_with_parent() -> None:

@@ -51,7 +51,7 @@ LAYERS = (
         "app.settings",
         "app.shared_metrics",
     ),
-    ("app.shared_folder",),
+    ("app.figures_file", "app.shared_folder"),
     ("app.errors",),
 )
 OPEN_TO_TRAINING = {

@@ -12,9 +12,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -69,12 +69,16 @@ class Service:
         pytest.fail(f"not ready within {READY_WITHIN_S} s:\n{self.log.read_text()}")
 
 
+def running(log: Path, *command: str, **settings: object) -> AbstractContextManager[Service]:
+    return started([sys.executable, "-m", *command], log, settings)
+
+
 @contextmanager
-def running(log: Path, *command: str, **settings: object) -> Iterator[Service]:
+def started(command: Sequence[str], log: Path, settings: Mapping[str, object]) -> Iterator[Service]:
     port, grpc_port = free_port(), free_port()
     with log.open("w") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-m", *command, "--port", str(port), "--grpc-port", str(grpc_port)],
+            [*command, "--port", str(port), "--grpc-port", str(grpc_port)],
             stdout=stream,
             stderr=stream,
             env=environment(**settings),

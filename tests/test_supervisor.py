@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,8 +16,9 @@ import pytest
 import works
 from conftest import Encode, free_port
 from fakes import MODEL
+from mounts import within_mount
 from prometheus_client.parser import text_string_to_metric_families
-from test_service import Service, fails_to_start, listens, running
+from test_service import Service, fails_to_start, listens, running, started
 
 from app import shared_metrics, supervisor
 from app.errors import CANNOT_GO_ON
@@ -178,6 +180,27 @@ def test_sigterm_ends_all_of_it_with_0(service: Service) -> None:
     assert service.process.wait(timeout=60) == 0
     assert not any(Path(f"/proc/{process}").exists() for process in processes)
     assert "Traceback" not in service.log.read_text()
+
+
+def test_a_full_shared_memory_moves_the_figures_to_the_disk(
+    openvino_model: Version, tmp_path: Path, encode: Encode
+) -> None:
+    """As in a container in which others fill its 64 MiB; nothing else of it is needed, either."""
+    settings = {"model_root": openvino_model.path.parent.parent, "model_name": MODEL, "drain_s": 0}
+    memory = shared_metrics._MEMORY
+    full = within_mount(memory, 64, f"head -c 64k /dev/zero > {memory}/full")
+    command = [*full, sys.executable, "-m", "app", "--workers", "2"]
+    with started(command, tmp_path / "log", settings) as service:
+        service.wait_until_ready()
+        answer = httpx.post(
+            service.client.base_url.join("/predict"), files={"file": encode("red")}, verify=False
+        )
+        assert answer.status_code == 200
+        assert figures(service)["classifier_requests_total /predict 200 POST"] == 1
+        assert not figures_of(workers(service)[0]).is_relative_to(memory)
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(timeout=60) == 0
+    assert f"find no room in {memory} (No space left on device; 0 KiB are free)" in service.log.read_text()
 
 
 def test_a_missing_model_ends_all_of_it_with_one_sentence(tmp_path: Path) -> None:

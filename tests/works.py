@@ -11,7 +11,7 @@ from app.supervisor import Signs
 def answer(_place: int, _settings: object, _listener: object, signs: Signs, _patient: bool) -> None:
     """Is ready at once, and ends when it is told to."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    signs.ready.set()
+    signs.be_ready()
     while True:
         signs.turn()
         time.sleep(0.1)
@@ -24,5 +24,5 @@ def die_at_start(*_: object) -> None:
 def hear_nothing(_place: int, _settings: object, _listener: object, signs: Signs, _patient: bool) -> None:
     """Is ready at once, and goes on when it is told to end, though its event loop does not turn."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signs.ready.set()
+    signs.be_ready()
     time.sleep(100)
