@@ -3,6 +3,7 @@
 import http.client
 import threading
 import time
+from collections.abc import Callable
 from typing import Final
 
 from load import HOST
@@ -15,12 +16,13 @@ FAILED_S: Final = 1.0
 class Prober(threading.Thread):
     """Asks the probes in turn until it is stopped; `seconds` is what each answer with a 200 took.
 
-    One that failed counts as `FAILED_S`.
+    One that failed counts as `FAILED_S`. `see` is given the path and the body of each answer with a 200.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, see: Callable[[str, bytes], object] = lambda _path, _body: None) -> None:
         super().__init__(daemon=True)
         self.seconds: list[float] = []
+        self._see = see
         self._port = port
         self._stopped = threading.Event()
 
@@ -41,9 +43,12 @@ class Prober(threading.Thread):
         try:
             connection.request("GET", path)
             reply = connection.getresponse()
-            reply.read()
-            return time.perf_counter() - began if reply.status == http.HTTPStatus.OK else FAILED_S
+            body, took_s = reply.read(), time.perf_counter() - began
         except (OSError, http.client.HTTPException):
             return FAILED_S
         finally:
             connection.close()
+        if reply.status != http.HTTPStatus.OK:
+            return FAILED_S
+        self._see(path, body)
+        return took_s

@@ -44,6 +44,27 @@ def resident_bytes(processes: set[int]) -> int:
     return sum(_proportional_bytes(process) for process in processes)
 
 
+def command(process: int) -> bytes:
+    """The command line, with zeros between its words; empty once it is gone."""
+    try:
+        return (PROC / str(process) / "cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def state(process: int) -> str:
+    """The letter that the system has for it, as T for stopped; empty once it is gone."""
+    return next(iter(_stat(process)), "")
+
+
+def open_files(processes: set[int]) -> int:
+    return sum(_entries(process, "fd") for process in processes)
+
+
+def threads(processes: set[int]) -> int:
+    return sum(_entries(process, "task") for process in processes)
+
+
 def end(processes: set[int], grace_s: float = 1.0) -> None:
     """Ends processes that this one started: asks, waits, and then does not ask (LitServe waits for ever)."""
     for demand in (signal.SIGTERM, signal.SIGKILL):
@@ -71,6 +92,13 @@ def _stat(process: int) -> list[str]:
         return (PROC / str(process) / "stat").read_text().rpartition(")")[2].split()
     except (OSError, UnicodeDecodeError):
         return []
+
+
+def _entries(process: int, folder: str) -> int:
+    try:
+        return len(list((PROC / str(process) / folder).iterdir()))
+    except OSError:
+        return 0
 
 
 def _proportional_bytes(process: int) -> int:

@@ -32,10 +32,14 @@ class ServerError(Exception):
 
 @dataclass
 class Server:
-    """A ready server; `ready_s` went from its start to its first answer, `own` are all its processes."""
+    """A ready server; `ready_s` went from its start to its first answer, `own` are all its processes.
+
+    `process` is the one that was started.
+    """
 
     contender: Contender
     port: int
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     ready_s: float = 0.0
     others: set[int] = field(default_factory=set)
 
@@ -107,6 +111,7 @@ def running(contender: Contender, version: Path, environments: Path, picture: Pi
             stdout=log,
             stderr=log,
         )
+        server.process = process
         stack.callback(_end, server, process)
         try:
             _wait(server, process, picture)

@@ -76,13 +76,9 @@ def minute(server: Server, bodies: Sequence[Body], rate: float, seconds: float) 
         p99=answered["latency"]["p99"],
         others=sum(count for status, count in counts.items() if status not in _DESERVED),
         resident_mib=processes.resident_bytes(own) / 2**20,
-        files=sum(_entries(process, "fd") for process in own),
-        threads=sum(_entries(process, "task") for process in own),
+        files=processes.open_files(own),
+        threads=processes.threads(own),
     )
-
-
-def _entries(process: int, folder: str) -> int:
-    return len(list((processes.PROC / str(process) / folder).iterdir()))
 
 
 def misses(minutes: Sequence[Minute]) -> list[str]:

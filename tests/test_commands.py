@@ -96,9 +96,10 @@ def options_of(*program: str) -> frozenset[str]:
         (r"python -m app classify", ("-m", "app", "classify")),
         (r"benchmarks/compare\.py|make bench", ("benchmarks/compare.py",)),
         (r"benchmarks/overload\.py", ("benchmarks/overload.py",)),
+        (r"benchmarks/chaos\.py", ("benchmarks/chaos.py",)),
         (r"benchmarks/open_loop\.py", ("benchmarks/open_loop.py",)),
     ],
-    ids=["train", "evaluate", "serve", "classify", "bench", "overload", "open-loop"],
+    ids=["train", "evaluate", "serve", "classify", "bench", "overload", "chaos", "open-loop"],
 )
 def test_options_in_documents_exist(document: Path, spoken: str, program: tuple[str, ...]) -> None:
     for command in commands(document):
