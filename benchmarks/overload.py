@@ -31,6 +31,7 @@ from typing import Any, Final, NamedTuple, Self
 import closed_loop
 import machine
 import measurement
+import placement
 import processes
 import report
 from contenders import CONTENDERS, OURS, ROOT
@@ -274,6 +275,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--model", type=Path, default=Path("model/resnet18-cifar10"), metavar="PATH", help="what is served"
     )
+    placement.add_option(command)
     command.add_argument("--out", type=Path, default=RESULTS, metavar="PATH", help="folder of the results")
     return command
 
@@ -304,6 +306,7 @@ def main() -> int:
     options = parser().parse_args()
     closed_loop.find_wrk()
     processes.adopt_orphans()
+    placement.keep_for_load(options.load_cores)
     where = machine.described()
     ours = next(each for each in CONTENDERS if each.name == OURS)
     model = options.model.resolve()
