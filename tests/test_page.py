@@ -4,8 +4,9 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -675,6 +676,36 @@ def test_there_is_contrast_in_the_dark(visit: Visit, pictures: dict[str, Path]) 
     open_a_card(page)
     assert serious(page, "color-contrast") == []
     page.emulate_media(color_scheme="light")
+
+
+LINE_BELOW_THE_VIEW = """() => {
+    const view = document.querySelector("[aria-current=page]");
+    const line = getComputedStyle(view, "::after");
+    const colours = [line.borderBottomColor, getComputedStyle(document.body).backgroundColor];
+    return [parseFloat(line.borderBottomWidth), colours.map(colour => colour.match(/\\d+/g).map(Number))];
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_is_plain_to_see_which_view_is_open(visit: Visit, scheme: Literal["light", "dark"]) -> None:
+    page = visit.open()
+    page.emulate_media(color_scheme=scheme)
+    width, (line, paper) = page.evaluate(LINE_BELOW_THE_VIEW)
+    assert width >= 2
+    assert contrast(line, paper) >= 3  # WCAG 2.2, 1.4.11
+    page.emulate_media(color_scheme="light")
+
+
+def contrast(one: Sequence[int], other: Sequence[int]) -> float:
+    """Of two colours, 1 to 21, as WCAG defines it."""
+    darker, lighter = sorted((luminance(one), luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def luminance(colour: Sequence[int]) -> float:
+    shares = (channel / 255 for channel in colour)
+    linear = (share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares)
+    return sum(weight * light for weight, light in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
 def test_nothing_is_wider_than_the_screen(visit: Visit, pictures: dict[str, Path]) -> None:
