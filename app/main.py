@@ -94,6 +94,7 @@ def create_app(
         app.include_router(router)
     app.include_router(tfserving_routes.router)
     app.include_router(oip_routes.router)
+    app.include_router(oip_routes.repository, include_in_schema=settings.admin_key is not None)
     app.include_router(web.router)
     if settings.admin_key is not None:
         app.include_router(management.router)

@@ -23,6 +23,9 @@ PARAMETER: Final[dict[str, Any]] = {
     "schema": {"type": "integer", "minimum": 1},
 }
 
+MEANINGLESS: Final = (
+    f"The header {HEADER} must be a whole number of milliseconds, at least 1; something else was received."
+)
 NAME: Final = HEADER.lower().encode()
 _LONGEST_NUMBER: Final = 12
 # Many answers are there sooner.
@@ -39,10 +42,7 @@ def timeout_s(scope: Scope, settings: Settings) -> float:
     if given is None:
         return settings.request_timeout_s
     if not (given.isascii() and given.isdecimal() and len(given) <= _LONGEST_NUMBER and int(given)):
-        raise ParameterError(
-            f"The header {HEADER} must be a whole number of milliseconds, at least 1; something else was "
-            "received."
-        )
+        raise ParameterError(MEANINGLESS)
     return min(int(given) / 1000, settings.request_timeout_s)
 
 

@@ -29,7 +29,7 @@ def _document(app: FastAPI) -> Iterator[str]:
         for method, operation in methods.items():
             yield from _operation(f"{method.upper()} {path}", operation)
             for answer in operation["responses"].values():
-                errors |= answer["content"].get(problems.MEDIA_TYPE, {}).get("examples", {})
+                errors |= answer.get("content", {}).get(problems.MEDIA_TYPE, {}).get("examples", {})
     yield "<h2>Errors</h2>"
     examples = [example["value"] for example in errors.values()]
     for value in [*examples, *(problem.model_dump() for problem in problems.everywhere())]:
@@ -46,7 +46,7 @@ def _operation(title: str, operation: dict[str, Any]) -> Iterator[str]:
         kinds = ", ".join(f"<code>{escape(kind)}</code>" for kind in body["content"])
         yield f"<p>{_prose(body['description'])} Content types: {kinds}.</p>"
     for status, answer in sorted(operation["responses"].items()):
-        yield from _answer(status, answer["content"])
+        yield from _answer(status, answer.get("content", {}))
 
 
 def _answer(status: str, content: dict[str, Any]) -> Iterator[str]:

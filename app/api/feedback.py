@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app import errors, estimation
 from app.api import body, problems, schemas
-from app.api.deadline import deadline
+from app.api.deadline import MEANINGLESS, deadline
+from app.api.deadline import PARAMETER as TIMEOUT
 from app.api.dependencies import Feedback, Settings
 from app.api.intervals import Interval
 from app.errors import UploadError
@@ -149,6 +150,7 @@ _ANSWERS: Final = (
     }
     | problems.documented(
         UploadError("The request is not valid at label: missing."),
+        errors.ParameterError(MEANINGLESS),
         errors.BodyTimeoutError("The body did not arrive within 30 s."),
         errors.BodyTooLargeError("The body may have at most 4,096 bytes; 5000 bytes were announced."),
         errors.UnknownPredictionError("No prediction of this request id is known."),
@@ -166,6 +168,7 @@ _ANSWERS: Final = (
     response_model=Receipt,
     responses=_ANSWERS,
     openapi_extra={
+        "parameters": [TIMEOUT],
         "requestBody": {
             "required": True,
             "description": "The id of the request that was answered, and the class that is right.",

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Security
+from fastapi.security import HTTPBearer
 
 from app import errors, management
 from app.api import body, json_document, problems, protocol_docs, schemas
@@ -26,7 +27,16 @@ from app.errors import (
     VersionNotFoundError,
 )
 
-router = APIRouter(tags=["management"])
+# Says in the description that a call needs the key; `check_key` is what refuses, in words of ours.
+BEARER: Final = Security(
+    HTTPBearer(
+        scheme_name="admin_key",
+        description="The key in CLASSIFIER_ADMIN_KEY, as `Authorization: Bearer KEY`.",
+        auto_error=False,
+    )
+)
+
+router = APIRouter(tags=["management"], dependencies=[BEARER])
 
 _NEWEST: Final = "latest"
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,17}")
@@ -39,7 +49,7 @@ _MEANINGS: Final[Mapping[str, str]] = {
     "version": "number of a version",
     "label": "a word of at most 100 letters, digits, '.', '_' and '-'",
 }
-_NO_KEY: Final = UnauthorizedError(
+NO_KEY: Final = UnauthorizedError(
     "This call manages models and needs the header 'Authorization: Bearer KEY' with the key of the service."
 )
 
@@ -54,7 +64,7 @@ def check_key(request: Request, settings: Settings) -> None:
     key = settings.admin_key.get_secret_value() if settings.admin_key else ""
     is_right = hmac.compare_digest(_digest(shown.strip().encode("latin-1")), _digest(key.encode()))
     if not (is_right and key and scheme.lower() == "bearer"):
-        raise _NO_KEY
+        raise NO_KEY
 
 
 @contextmanager
@@ -154,7 +164,7 @@ def _digest(text: bytes) -> bytes:
 
 def _add(method: str, path: str, handler: Callable[..., Any], summary: str, **more: Any) -> None:
     refusals = (
-        _NO_KEY,
+        NO_KEY,
         ParameterError(f"A version is a whole number from 1, not one. {_HOW}"),
         errors.MalformedBodyError("JSON Parse error: The document is empty"),
         errors.BodyTimeoutError("The body did not arrive within 30 s.", limit=30),

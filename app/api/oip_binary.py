@@ -5,11 +5,19 @@ Everything is little-endian and row-major. An element of a BYTES tensor has its 
 
 import struct
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from app.errors import ProtocolError
 
 HEADER: Final = "Inference-Header-Content-Length"
+PARAMETER: Final[dict[str, Any]] = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "description": "How many bytes of the body are JSON; what follows them are tensors in binary form. 0 if "
+    "the body is one picture file.",
+    "schema": {"type": "integer", "minimum": 0},
+}
 
 _LENGTH: Final = struct.Struct("<I")
 _LONGEST_NUMBER: Final = 18

@@ -1,15 +1,21 @@
 """Where Open Inference Protocol is found, and what OpenAPI says about it."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
 from typing import Any, Final
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from app import errors
-from app.api import oip, oip_binary, pictures, protocol_docs, schemas, tfserving_routes
+from app.api import deadline, oip, oip_binary, pictures, protocol_docs, schemas, tfserving_routes
+from app.api.management import BEARER, NO_KEY
+from app.errors import ServiceError
 
-router = APIRouter(tags=["Open Inference Protocol"])
+_TAGS: Final[list[str | Enum]] = ["Open Inference Protocol"]
+router = APIRouter(tags=_TAGS)
+# Part of the description only where a key is set: where none is, they say that they are not offered.
+repository = APIRouter(tags=_TAGS, dependencies=[BEARER])
 
 REPOSITORY: Final = "/v2/repository/"  # what is asked for there carries no pictures
 REPOSITORY_MAX_BYTES: Final = 64 * 1024
@@ -45,6 +51,11 @@ _BEST: Final = {
     "inputs": [_TENSOR],
     "outputs": [{"name": pictures.PROBABILITIES, "parameters": {"classification": 2}}],
 }
+_TOO_LONG: Final = f"The body may have at most {REPOSITORY_MAX_BYTES:,} bytes; 70000 bytes were announced."
+_REPOSITORY_ERRORS: Final = (
+    *(error for error in tfserving_routes.BODY_ERRORS if not isinstance(error, errors.BodyTooLargeError)),
+    errors.BodyTooLargeError(_TOO_LONG),
+)
 _INFER_ERRORS: Final = (
     errors.ProtocolError('unexpected inference output "label"'),
     *(error for error in tfserving_routes.PREDICT_ERRORS if not isinstance(error, errors.ProtocolError)),
@@ -58,7 +69,8 @@ def _add(
     handler: Callable[..., Any],
     summary: str,
     responses: dict[int | str, dict[str, Any]],
-    extra: Mapping[str, Any] | None = None,
+    headers: Iterable[Mapping[str, Any]] = (),
+    **extra: Any,
 ) -> None:
     places = _PLACES if path.startswith(_MODEL) else {"": {}}
     for place, meaning in places.items():
@@ -70,7 +82,7 @@ def _add(
             summary=f"Open Inference Protocol: {summary}",
             response_model=None,
             responses=responses,
-            openapi_extra={**(extra or {}), "parameters": protocol_docs.path_parameters(**named)},
+            openapi_extra={**extra, "parameters": [*protocol_docs.path_parameters(**named), *headers]},
         )
 
 
@@ -104,13 +116,14 @@ _add(
     oip.infer,
     "infer",
     protocol_docs.answers({"probabilities": _ANSWER}, *_INFER_ERRORS),
-    {
-        "requestBody": protocol_docs.body(
-            f"JSON; JSON with binary tensors behind it, its length in {oip_binary.HEADER}; or with 0 in that "
-            "header, one picture file.",
-            {"probabilities": _REQUEST, "best classes": _BEST},
-            **{"application/octet-stream": "JSON with binary tensors, or one picture file"},
-        ),
+    headers=(oip_binary.PARAMETER, deadline.PARAMETER),
+    requestBody=protocol_docs.body(
+        f"JSON; JSON with binary tensors behind it, its length in {oip_binary.HEADER}; or with 0 in that "
+        "header, one picture file.",
+        {"probabilities": _REQUEST, "best classes": _BEST},
+        **{"application/octet-stream": "JSON with binary tensors, or one picture file"},
+    ),
+    **{
         "x-codeSamples": protocol_docs.curl(
             f"curl -d '{json.dumps(_REQUEST)}' http://127.0.0.1:8000/v2/models/resnet18-cifar10/infer",
             f"curl --data-binary @cat.jpg -H '{oip_binary.HEADER}: 0' "
@@ -126,14 +139,51 @@ _add(
     protocol_docs.answers(
         {"index": [{"name": "resnet18-cifar10", "version": "1", "state": "READY", "reason": ""}]},
         errors.ProtocolError("'ready' must be true or false, not 1"),
+        *_REPOSITORY_ERRORS,
     ),
-    {"requestBody": {**protocol_docs.body("May be empty.", {"ready": {"ready": True}}), "required": False}},
+    requestBody={**protocol_docs.body("May be empty.", {"ready": {"ready": True}}), "required": False},
 )
-for _action, _handler in {"load": oip.load, "unload": oip.unload}.items():
-    # Not in the description, since they are offered only where a key is set.
-    router.add_api_route(
-        f"{REPOSITORY}models/{{name:segment}}/{_action}",
-        _handler,
+
+
+def _add_management(action: str, handler: Callable[..., Any], summary: str, *refused: ServiceError) -> None:
+    body = protocol_docs.body("May be empty.", {"no parameters": {"parameters": {}}})
+    repository.add_api_route(
+        f"{REPOSITORY}models/{{name:segment}}/{action}",
+        handler,
         methods=["POST"],
-        include_in_schema=False,
+        summary=f"Open Inference Protocol: {summary}",
+        response_class=Response,
+        responses={
+            200: {"description": "Done; there is no body."},
+            **protocol_docs.refusals(NO_KEY, *refused, *_REPOSITORY_ERRORS),
+        },
+        openapi_extra={
+            "parameters": protocol_docs.path_parameters(name="name of the model"),
+            "requestBody": {**body, "required": False},
+            "x-codeSamples": protocol_docs.curl(
+                'curl -X POST -H "Authorization: Bearer $KEY" '
+                f"http://127.0.0.1:8000{REPOSITORY}models/resnet18-cifar10/{action}"
+            ),
+        },
     )
+
+
+_NO_PARAMETER: Final = errors.ProtocolError(
+    "The parameter 'config' is not taken: a model is served as it was published."
+)
+_add_management(
+    "load",
+    oip.load,
+    "load a model",
+    _NO_PARAMETER,
+    errors.UnknownModelError("No model 'resnet50' is published here."),
+    errors.UnsoundVersionError("resnet18-cifar10 version 3 is damaged: golden.npz is missing."),
+)
+_add_management(
+    "unload",
+    oip.unload,
+    "unload a model",
+    _NO_PARAMETER,
+    errors.UnknownModelError("There is no model 'resnet50' here; there is: resnet18-cifar10."),
+    errors.ConflictError("resnet18-cifar10 is the default model of this service and stays in memory."),
+)

@@ -20,9 +20,13 @@ def answers(examples: Mapping[str, Any], *errors: ServiceError) -> dict[int | st
     shown = {name: {"value": value} for name, value in examples.items()}
     is_list = any(isinstance(value, list) for value in examples.values())
     schema = {"type": "array", "items": _OBJECT} if is_list else _OBJECT
-    found: dict[int | str, dict[str, Any]] = {
-        200: {"description": "OK", "content": {JSON: {"schema": schema, "examples": shown}}}
-    }
+    good = {"description": "OK", "content": {JSON: {"schema": schema, "examples": shown}}}
+    return {200: good, **refusals(*errors)}
+
+
+def refusals(*errors: ServiceError) -> dict[int | str, dict[str, Any]]:
+    """The same of the errors alone."""
+    found: dict[int | str, dict[str, Any]] = {}
     for error in errors:
         status = problems.status_of(error)
         entry = found.setdefault(

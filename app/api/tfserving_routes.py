@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from starlette.convertors import StringConvertor, register_url_convertor
 
 from app import errors
-from app.api import pictures, protocol_docs, schemas, tfserving, tfserving_metadata
+from app.api import deadline, pictures, protocol_docs, schemas, tfserving, tfserving_metadata
 
 PICTURE: Final = "R0lGODdhAgACAIEAAP8AAAAAAAAAAAAAACwAAAAAAgACAAAIBgABCAQQEAA7"
 _PICTURE: Final = {"b64": PICTURE}
@@ -21,13 +21,17 @@ _NOT_FOUND: Final = errors.UnknownModelError("Servable not found for request: La
 _NO_REGRESSION: Final = errors.ProtocolError("resnet18-cifar10 classifies; use :predict or :classify.")
 _BAD_LABEL: Final = errors.ProtocolError("Unrecognized servable version label: stable")
 _LOADING: Final = errors.NotReadyError("The model resnet18-cifar10 is being loaded.")
-PREDICT_ERRORS: Final = (
-    errors.ProtocolError("Missing 'inputs' or 'instances' key"),
+BODY_ERRORS: Final = (
     errors.MalformedBodyError("JSON Parse error: The document is empty"),
-    _NOT_FOUND,
     errors.BodyTimeoutError("The body did not arrive within 30 s."),
     errors.BodyTooLargeError("The body may have at most 20,971,520 bytes; it expands to more."),
     errors.MediaTypeError("The Content-Encoding 'br' is not understood here; use gzip, deflate or none."),
+)
+PREDICT_ERRORS: Final = (
+    errors.ProtocolError("Missing 'inputs' or 'instances' key"),
+    errors.ParameterError(deadline.MEANINGLESS),
+    _NOT_FOUND,
+    *BODY_ERRORS,
     errors.EngineError("The engine failed on this picture."),
     _LOADING,
     errors.OverloadedError("256 pictures wait for the model and at most 256 may; this request adds 1."),
@@ -56,14 +60,14 @@ def _add(
 ) -> None:
     for place, meaning in _PLACES.items():
         extra = documentation.get("extra", {})
-        path_parameters = protocol_docs.path_parameters(name="name of the model", **meaning)
+        named = protocol_docs.path_parameters(name="name of the model", **meaning)
         router.add_api_route(
             f"/v1/models/{{name:segment}}{place}{ending}",
             handler,
             methods=[method],
             summary=summary,
             responses=documentation["responses"],
-            openapi_extra=extra | {"parameters": path_parameters},
+            openapi_extra=extra | {"parameters": [*named, *extra.get("parameters", ())]},
         )
 
 
@@ -80,6 +84,7 @@ _add(
         *PREDICT_ERRORS,
     ),
     extra={
+        "parameters": [deadline.PARAMETER],
         "requestBody": protocol_docs.body(
             "Encoded pictures as base64, or pixels as nested lists of whole numbers from 0 to 255.",
             {
@@ -104,10 +109,11 @@ _add(
         {"results": {"results": [[list(pair) for pair in schemas.PROBABILITIES.items()]]}}, *PREDICT_ERRORS
     ),
     extra={
+        "parameters": [deadline.PARAMETER],
         "requestBody": protocol_docs.body(
             "Examples with the feature `image_bytes` (base64) or `images` (pixels).",
             {"examples": {"examples": [{pictures.ENCODED: _PICTURE}]}},
-        )
+        ),
     },
 )
 _add(
