@@ -1,8 +1,10 @@
 """`/models`: what there is, and who may change it."""
 
 import base64
+import gc
 import json
 import shutil
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,10 +14,12 @@ import pytest
 from asgi import until
 from conftest import Encode
 from fakes import CARD, MODEL, FakeEngine, publish_fake
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from pydantic import SecretStr
 from test_health import client_of
 
+from app.api.management import check_key
+from app.errors import UnauthorizedError
 from app.main import create_app
 from app.manifest import Measurement
 from app.model import State
@@ -135,6 +139,16 @@ async def test_without_the_right_key_nothing_is_changed_or_told(settings: Settin
             for action in ("load", "unload"):
                 answer = await client.post(f"/v2/repository/models/{MODEL}/{action}")
                 assert (answer.status_code, list(answer.json())) == (401, ["error"])
+
+
+def test_a_refusal_keeps_nothing_of_the_request_that_it_refused(settings: Settings) -> None:
+    request = Request({"type": "http", "headers": []})
+    kept = weakref.ref(request)
+    with pytest.raises(UnauthorizedError):
+        check_key(request, settings)
+    del request
+    gc.collect()
+    assert kept() is None
 
 
 async def test_one_call_rolls_back_and_a_restart_remembers_it(

@@ -49,7 +49,7 @@ _MEANINGS: Final[Mapping[str, str]] = {
     "version": "number of a version",
     "label": "a word of at most 100 letters, digits, '.', '_' and '-'",
 }
-NO_KEY: Final = UnauthorizedError(
+NO_KEY: Final = (
     "This call manages models and needs the header 'Authorization: Bearer KEY' with the key of the service."
 )
 
@@ -64,7 +64,7 @@ def check_key(request: Request, settings: Settings) -> None:
     key = settings.admin_key.get_secret_value() if settings.admin_key else ""
     is_right = hmac.compare_digest(_digest(shown.strip().encode("latin-1")), _digest(key.encode()))
     if not (is_right and key and scheme.lower() == "bearer"):
-        raise NO_KEY
+        raise UnauthorizedError(NO_KEY)
 
 
 @contextmanager
@@ -164,7 +164,7 @@ def _digest(text: bytes) -> bytes:
 
 def _add(method: str, path: str, handler: Callable[..., Any], summary: str, **more: Any) -> None:
     refusals = (
-        NO_KEY,
+        UnauthorizedError(NO_KEY),
         ParameterError(f"A version is a whole number from 1, not one. {_HOW}"),
         errors.MalformedBodyError("JSON Parse error: The document is empty"),
         errors.BodyTimeoutError("The body did not arrive within 30 s.", limit=30),

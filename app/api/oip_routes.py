@@ -155,7 +155,7 @@ def _add_management(action: str, handler: Callable[..., Any], summary: str, *ref
         response_class=Response,
         responses={
             200: {"description": "Done; there is no body."},
-            **protocol_docs.refusals(NO_KEY, *refused, *_REPOSITORY_ERRORS),
+            **protocol_docs.refusals(errors.UnauthorizedError(NO_KEY), *refused, *_REPOSITORY_ERRORS),
         },
         openapi_extra={
             "parameters": protocol_docs.path_parameters(name="name of the model"),
