@@ -4,6 +4,11 @@ from pathlib import Path
 
 import httpx2 as httpx
 import pytest
+from fastapi import Request
+
+from app.api import address
+from app.main import create_app
+from app.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 WEB = ROOT / "app/web"
@@ -25,6 +30,46 @@ def test_a_browser_gets_the_page_and_programs_get_directions(client: httpx.Clien
     assert directions.json()["management"] is directions.json()["feedback"] is False
     for answer in (page, directions):
         assert "Accept" in answer.headers["vary"].split(", ")
+
+
+HERE = ("127.0.0.1:81", "[::1]:9000", "pictures.example", "PICTURES.example:8443", "my_service:80")
+NOWHERE = (
+    "",
+    "a b",
+    "a;id",
+    "$(id)",
+    "`id`",
+    "'a'",
+    "a/b",
+    "a@b",
+    "a:b",
+    "[::1",
+    "<b>",
+    "a:800000",
+    "a" * 300,
+)
+
+
+@pytest.mark.parametrize("host", HERE)
+def test_commands_go_to_where_the_service_was_reached(client: httpx.Client, host: str) -> None:
+    sample = client.get("/", headers={"Host": host}).json()["predict"]["try"]
+    assert sample == f"curl -F file=@cat.jpg http://{host}/predict"
+    page = client.get("/docs", headers={"Host": host}).text
+    assert sample in page
+    assert "127.0.0.1:8000" not in page
+
+
+@pytest.mark.parametrize("host", NOWHERE)
+def test_a_host_that_is_none_is_not_repeated(client: httpx.Client, host: str) -> None:
+    sample = f"curl -F file=@cat.jpg {str(client.base_url).rstrip('/')}/predict"
+    assert client.get("/", headers={"Host": host}).json()["predict"]["try"] == sample
+    assert sample in client.get("/docs", headers={"Host": host}).text
+
+
+def test_behind_a_socket_without_a_port_commands_have_the_port_of_the_settings() -> None:
+    app = create_app(Settings(port=81))
+    scope = {"type": "http", "scheme": "https", "headers": [], "server": ("/run/socket", None), "app": app}
+    assert address.of(Request(scope)) == "https://127.0.0.1:81"
 
 
 def test_the_policy_lets_nothing_in_but_files_of_ours(client: httpx.Client) -> None:

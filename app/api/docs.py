@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI, Request, Response
 
-from app.api import problems
+from app.api import address, problems
 from app.api.page import page
 
 router = APIRouter(include_in_schema=False)
@@ -18,16 +18,16 @@ _CODE: Final = re.compile(r"`([^`]+)`")
 
 @router.get("/docs")
 async def docs(request: Request) -> Response:
-    return page("API", _document(request.app))
+    return page("API", _document(request.app, address.of(request)))
 
 
-def _document(app: FastAPI) -> Iterator[str]:
+def _document(app: FastAPI, here: str) -> Iterator[str]:
     paths = app.openapi()["paths"]
     yield f'<p>{escape(app.description)} <a href="{app.openapi_url}">OpenAPI document</a></p>'
     errors: dict[str, Any] = {}
     for path, methods in paths.items():
         for method, operation in methods.items():
-            yield from _operation(f"{method.upper()} {path}", operation)
+            yield from _operation(f"{method.upper()} {path}", operation, here)
             for answer in operation["responses"].values():
                 errors |= answer.get("content", {}).get(problems.MEDIA_TYPE, {}).get("examples", {})
     yield "<h2>Errors</h2>"
@@ -37,11 +37,11 @@ def _document(app: FastAPI) -> Iterator[str]:
         yield f"<h3 id='{code}'>{value['status']} {code}</h3>{_json(value)}"
 
 
-def _operation(title: str, operation: dict[str, Any]) -> Iterator[str]:
+def _operation(title: str, operation: dict[str, Any], here: str) -> Iterator[str]:
     yield f"<h2><code>{escape(title)}</code> {escape(operation['summary'])}</h2>"
     yield f"<p>{_prose(operation['description'])}</p>"
     for sample in operation.get("x-codeSamples", ()):
-        yield f"<pre>{escape(sample['source'])}</pre>"
+        yield f"<pre>{escape(sample['source'].replace(address.SAMPLE, here))}</pre>"
     if body := operation.get("requestBody"):
         kinds = ", ".join(f"<code>{escape(kind)}</code>" for kind in body["content"])
         yield f"<p>{_prose(body['description'])} Content types: {kinds}.</p>"

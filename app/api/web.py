@@ -11,12 +11,12 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from app.api import address
 from app.api.accept import prefers_html
 from app.settings import Settings
 
 router = APIRouter(include_in_schema=False)
 
-_PREDICT_SAMPLE: Final = "curl -F file=@cat.jpg http://127.0.0.1:8000/predict"
 _FOLDER: Final = Path(__file__).resolve().parent.parent / "web"
 _INDEX: Final = "index.html"
 _TYPES: Final = {
@@ -81,9 +81,10 @@ async def file(request: Request, path: str) -> Response:
 
 def _directions(request: Request) -> dict[str, Any]:
     settings: Settings = request.app.state.settings
+    sample = f"curl -F file=@cat.jpg {address.of(request)}/predict"
     return {
         "service": request.app.title,
-        "predict": {"method": "POST", "path": "/predict", "try": _PREDICT_SAMPLE},
+        "predict": {"method": "POST", "path": "/predict", "try": sample},
         "explain": {"method": "POST", "path": "/explain"},
         "models": "/models",
         "management": settings.admin_key is not None,
