@@ -732,6 +732,28 @@ def too_wide(page: Page) -> dict[int, int]:
     return found
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_documentation_is_for_everybody(visit: Visit, scheme: Literal["light", "dark"]) -> None:
+    page = visit.page
+    page.emulate_media(color_scheme=scheme)
+    page.goto(f"{visit.url}/docs")
+    assert serious(page) == []
+    assert too_wide(page) == {}
+    assert serious(page) == []
+
+
+def test_in_the_documentation_a_call_is_found_by_keyboard(visit: Visit) -> None:
+    page = visit.page
+    page.goto(f"{visit.url}/docs")
+    page.get_by_role("link", name="POST /explain").focus()
+    page.keyboard.press("Enter")
+    title = page.get_by_role("heading", name="POST /explain")
+    expect(title).to_be_in_viewport()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("section", has=title).locator("details").first).to_have_attribute("open", "")
+
+
 def test_the_colours_stay_as_chosen(visit: Visit) -> None:
     page = visit.open()
     root = page.locator("html")

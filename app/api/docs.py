@@ -1,19 +1,16 @@
 """`/docs`: the OpenAPI document as a page that needs no other host."""
 
-import json
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
-from typing import Any, Final
+from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 
-from app.api import address, problems
+from app.api import address, call_section, calls, problems
+from app.api.calls import Call
 from app.api.page import page
 
 router = APIRouter(include_in_schema=False)
-
-_CODE: Final = re.compile(r"`([^`]+)`")
 
 
 @router.get("/docs")
@@ -22,46 +19,53 @@ async def docs(request: Request) -> Response:
 
 
 def _document(app: FastAPI, here: str) -> Iterator[str]:
-    paths = app.openapi()["paths"]
+    tags = calls.by_tag(app.openapi())
     yield f'<p>{escape(app.description)} <a href="{app.openapi_url}">OpenAPI document</a></p>'
-    errors: dict[str, Any] = {}
-    for path, methods in paths.items():
-        for method, operation in methods.items():
-            yield from _operation(f"{method.upper()} {path}", operation, here)
-            for answer in operation["responses"].values():
-                errors |= answer.get("content", {}).get(problems.MEDIA_TYPE, {}).get("examples", {})
-    yield "<h2>Errors</h2>"
-    examples = [example["value"] for example in errors.values()]
-    for value in [*examples, *(problem.model_dump() for problem in problems.everywhere())]:
+    yield from _contents(tags)
+    yield "<div>"
+    for tag, members in tags.items():
+        yield f"<h2>{_heading(tag)}</h2>"
+        for call in members:
+            yield from call_section.section(call, _title(tag, call), here)
+    yield from _errors(app.openapi())
+    yield '<a class="up" href="#calls">All calls</a></div>'
+
+
+def _contents(tags: Mapping[str, Sequence[Call]]) -> Iterator[str]:
+    yield '<nav id="calls" aria-label="Calls">'
+    for tag, members in tags.items():
+        yield f"<p>{_heading(tag)}</p><ul>"
+        for call in members:
+            link = f'<a href="#{call.anchor}">{call_section.code(call.name)}</a>'
+            yield f"<li>{link} {escape(_title(tag, call))}</li>"
+        yield "</ul>"
+    yield '<p><a href="#errors">Errors</a></p></nav>'
+
+
+def _heading(tag: str) -> str:
+    return escape(tag[:1].upper() + tag[1:])
+
+
+def _title(tag: str, call: Call) -> str:
+    """Without the protocol, which stands above."""
+    title: str = call.operation["summary"].removeprefix(f"{tag}: ")
+    return title[:1].upper() + title[1:]
+
+
+def _errors(document: Mapping[str, Any]) -> Iterator[str]:
+    """Each once, under its code, as the first call that may give it would."""
+    announced = dict(reversed([*_announced(document)]))
+    shown = [*announced.values(), *(problem.model_dump() for problem in problems.everywhere())]
+    yield '<h2 id="errors">Errors</h2>'
+    for value in sorted(shown, key=lambda value: (value["status"], value["code"])):
         code = escape(value["code"])
-        yield f"<h3 id='{code}'>{value['status']} {code}</h3>{_json(value)}"
+        yield f"<h3 id='{code}'>{value['status']} {code}</h3>"
+        yield call_section.folded(escape(value["detail"]), value)
 
 
-def _operation(title: str, operation: dict[str, Any], here: str) -> Iterator[str]:
-    yield f"<h2><code>{escape(title)}</code> {escape(operation['summary'])}</h2>"
-    yield f"<p>{_prose(operation['description'])}</p>"
-    for sample in operation.get("x-codeSamples", ()):
-        yield f"<pre>{escape(sample['source'].replace(address.SAMPLE, here))}</pre>"
-    if body := operation.get("requestBody"):
-        kinds = ", ".join(f"<code>{escape(kind)}</code>" for kind in body["content"])
-        yield f"<p>{_prose(body['description'])} Content types: {kinds}.</p>"
-    for status, answer in sorted(operation["responses"].items()):
-        yield from _answer(status, answer.get("content", {}))
-
-
-def _answer(status: str, content: dict[str, Any]) -> Iterator[str]:
-    for kind, body in content.items():
-        if kind == problems.MEDIA_TYPE:
-            links = ", ".join(f'<a href="#{escape(code)}">{escape(code)}</a>' for code in body["examples"])
-            yield f"<p>{status}: {links}</p>"
-        else:
-            yield from (f"<p>{status}:</p>{_json(example['value'])}" for example in body["examples"].values())
-
-
-def _prose(text: str) -> str:
-    """Paragraphs, and code between backticks, as Markdown has them."""
-    return _CODE.sub(r"<code>\1</code>", escape(text)).replace("\n\n", "</p><p>")
-
-
-def _json(value: Any) -> str:
-    return f"<pre>{escape(json.dumps(value, indent=2, ensure_ascii=False))}</pre>"
+def _announced(document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Code and example of every problem that a call may give."""
+    for members in calls.by_tag(document).values():
+        for answer in (answer for call in members for answer in call.operation["responses"].values()):
+            examples = answer.get("content", {}).get(problems.MEDIA_TYPE, {}).get("examples", {})
+            yield from ((code, example["value"]) for code, example in examples.items())
