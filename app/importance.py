@@ -18,7 +18,6 @@ BLANKED: Final = 13  # cells of a mask, a fifth
 FIRST_MASKS: Final = 24
 # Masks of each later round, and how many of the most important cells they are drawn from.
 ROUNDS: Final = ((16, 32), (16, 24), (16, 18))
-MASKS: Final = FIRST_MASKS + sum(masks for masks, _ in ROUNDS)
 
 _RIDGE: Final = 8.0
 _SEED: Final = 0

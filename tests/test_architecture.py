@@ -56,6 +56,7 @@ LAYERS = (
 )
 OPEN_TO_TRAINING = {
     "app.chatter",
+    "app.cores",
     "app.engines",
     "app.errors",
     "app.folder",
@@ -158,6 +159,16 @@ def test_training_imports_of_the_service_only_what_both_share(path: Path) -> Non
 def test_only_the_api_and_what_is_above_it_know_http(path: Path) -> None:
     if layer_of(module_name(path)) < layer_of("app.api"):
         assert not {name.split(".")[0] for name in imports(path)} & WEB_PACKAGES
+
+
+def test_cores_are_counted_in_one_place() -> None:
+    """Affinity alone does not know the quota of a container."""
+    asking = {
+        reader.rpartition(".")[0]
+        for path in sources("app", "training")
+        for reader in readers(path, "sched_getaffinity", "cpu_count", "process_cpu_count")
+    }
+    assert asking == {"app.cores"}
 
 
 @pytest.mark.parametrize("entry", ["app.main", "app.__main__", "training.cli"])

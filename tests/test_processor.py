@@ -1,11 +1,6 @@
 from pathlib import Path
 
-from training.processor import (
-    available_cores,
-    has_bfloat16,
-    processor_flags,
-    processor_name,
-)
+from training.processor import has_bfloat16, processor_flags, processor_name
 
 
 def test_flags_and_name_come_from_the_system(tmp_path: Path) -> None:
@@ -24,7 +19,3 @@ def test_bfloat16_needs_hardware() -> None:
     assert has_bfloat16(frozenset({"avx512_bf16"}))
     assert has_bfloat16(frozenset({"amx_bf16"}))
     assert not has_bfloat16(frozenset({"avx2", "avx512f"}))
-
-
-def test_there_is_a_core() -> None:
-    assert available_cores() >= 1

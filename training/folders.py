@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import imaging
+from app.cores import available_cores
 from app.errors import PictureError, ServiceError
 from app.folder import find, shown
 from training.data import Dataset
 from training.errors import DataError
-from training.processor import available_cores
 from training.progress import decoding_progress
 from training.split import stratified
 

@@ -4,6 +4,8 @@ import os
 import platform
 from pathlib import Path
 
+from app.cores import available_cores  # noqa: F401  # benchmarks/training_speed.py asks here
+
 CPU_INFO = Path("/proc/cpuinfo")
 
 
@@ -50,7 +52,3 @@ def processor_name(cpu_info: Path = CPU_INFO) -> str:
         lines = []
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(named, platform.machine())
-
-
-def available_cores() -> int:
-    return len(os.sched_getaffinity(0))

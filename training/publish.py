@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import keras
 
 from app import golden, graph
+from app.cores import available_cores
 from app.engines import AUTO, choose
 from app.manifest import GOLDEN_NAME, Calibration, Card, Input
 from app.repository import Repository, Version
@@ -22,7 +23,7 @@ from training.data import Dataset
 from training.evaluation import predict
 from training.export import ServedNetwork, export, features_of
 from training.precisions import GOLDEN_TOLERANCE, Report, derive
-from training.processor import available_cores, processor_name
+from training.processor import processor_name
 from training.quantization import hold_out
 from training.recipe import Recipe
 from training.split import Pictures, Split
