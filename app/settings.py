@@ -201,7 +201,10 @@ def _complaint(error: ValidationError) -> str:
     wrong = error.errors(include_url=False)
     name, value = wrong[0]["loc"][0], str(wrong[0]["input"])[:100]
     if name in SECRETS:
-        value = "what it is"
+        return (  # without the secret
+            f"The setting {PREFIX}{str(name).upper()} must have at least {wrong[0]['ctx']['min_length']} "
+            "characters. Make one, for instance, with: openssl rand -hex 32"
+        )
     reasons = " or ".join(one["msg"] for one in wrong if one["loc"][0] == name)
     return (
         f"The setting {PREFIX}{str(name).upper()} cannot be {value!r}: {reasons}. See docs/configuration.md."

@@ -72,6 +72,15 @@ def test_an_impossible_value_is_refused_by_name(
     assert "\n" not in str(refused.value)
 
 
+def test_a_secret_that_is_too_short_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLASSIFIER_ADMIN_KEY", "Bielefeld")
+    with pytest.raises(
+        SettingsError, match="CLASSIFIER_ADMIN_KEY must have at least 16 characters"
+    ) as refused:
+        Settings.load()
+    assert "Bielefeld" not in str(refused.value)
+
+
 def test_both_things_that_a_version_may_be_are_named() -> None:
     with pytest.raises(SettingsError, match=r"'latest' or .*integer"):
         Settings.load(model_version="newest")
