@@ -20,6 +20,7 @@ from app.errors import (
     ModelNotFoundError,
     NotReadyError,
     ServiceError,
+    VersionNotFoundError,
 )
 from app.loading import Loader
 from app.manifest import Manifest
@@ -161,6 +162,8 @@ class Versions:
             await self.complain()
         except ServiceError as error:
             self.residents.tell(but=error)
+            if isinstance(error, VersionNotFoundError):
+                raise VersionNotFoundError(f"{error} {self._asked_for()}") from error
             raise
         self.residents.tell()
 
@@ -282,6 +285,20 @@ class Versions:
     def _candidates(self) -> list[int]:
         chosen = self.pinned or self.decisions.live
         return self._policy.candidates(self._published) if chosen is None else [chosen]
+
+    def _asked_for(self) -> str:
+        """Who asks for a version that may not be there, and what to do about it."""
+        if self.pinned is not None:
+            return (
+                f"CLASSIFIER_MODEL_VERSION (--model-version) asks for version {self.pinned}: set it to one "
+                "that is there, or to latest."
+            )
+        if self.decisions.live is not None:
+            return (
+                f"{self._file} asks for version {self.decisions.live}: let it name one that is there, or "
+                'take "live" out of it.'
+            )
+        return "CLASSIFIER_VERSION_POLICY (--version-policy) asks for it: set it to some that are there."
 
     def _wanted(self) -> list[int]:
         """Versions to have besides the live one, the newest first."""

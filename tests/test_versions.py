@@ -543,9 +543,25 @@ async def test_a_version_that_was_decided_on_has_no_substitute(
     serving: Serving, repository: Repository
 ) -> None:
     decide(repository, '{"live": 7}')
-    with pytest.raises(VersionNotFoundError):
+    with pytest.raises(VersionNotFoundError, match=r"there is: 1\. .*/serving\.json asks for version 7: "):
         await serving.start()
     assert serving.state is State.FAILED
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ({"model_version": 9}, r"CLASSIFIER_MODEL_VERSION \(--model-version\) asks for version 9: "),
+        ({"version_policy": "9"}, r"CLASSIFIER_VERSION_POLICY \(--version-policy\) asks for it: "),
+    ],
+)
+async def test_a_start_without_the_version_that_a_setting_asks_for_names_the_setting(
+    settings: Settings, engines: Engines, setting: dict[str, object], words: str
+) -> None:
+    serving = Serving(settings.model_copy(update=setting), engines)
+    with pytest.raises(VersionNotFoundError, match=rf"there is: 1\. {words}"):
+        await serving.start()
+    await serving.close()
 
 
 async def test_a_decision_for_an_unsound_version_leaves_the_live_one(
