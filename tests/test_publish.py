@@ -2,6 +2,7 @@
 
 import dataclasses
 import pickle
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,11 +15,13 @@ from numpy.typing import NDArray
 
 from app.engines import choose
 from app.repository import Repository, Version
+from training import evaluate
 from training.assessment import Extent
 from training.data import Dataset
 from training.errors import DataError
 from training.evaluate import held_out, main
 from training.evaluation import png, predict
+from training.folders import load_folder
 from training.publish import Provenance, publish
 from training.recipe import QUICK
 from training.split import Pictures, Split
@@ -179,6 +182,77 @@ def test_a_published_version_is_measured_again(
     ):
         assert words in said
     assert "What disturbs it" in report.read_text()
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> tuple[Version, Path]:
+    """A version of somebody's own pictures, and their folder, which does not say what is for testing."""
+    root = tmp_path_factory.mktemp("own")
+    pictures = noisy_colours(120, seed=3)
+    for name in NAMES:
+        (root / "colours" / name).mkdir(parents=True)
+    for number, (image, label) in enumerate(zip(pictures.images, pictures.labels, strict=True)):
+        (root / "colours" / NAMES[label] / f"{number}.png").write_bytes(png(image))
+    recipe = dataclasses.replace(RECIPE, held_out=25, seed=7)
+    data = load_folder(root / "colours", 32, scratch=root, seed=recipe.seed, report=print).limited(60)
+    split = Split.of(Pictures(data.train_images, data.train_labels), recipe.held_out, recipe.seed)
+    provenance = Provenance(recipe, {"limit": 60}, data, split, 1.0, 1.0, bfloat16=False, resumed=False)
+    repository = Repository(root / "model")
+    version = publish(overconfident_network(), provenance, repository, "own", Extent(disturbed=0)).version
+    return version, root / "colours"
+
+
+def evaluated(model: Path, report: Path, *options: str) -> int:
+    return main(["--model", str(model), "--disturbed", "0", "--report", str(report), *options])
+
+
+def test_a_version_of_own_pictures_is_measured_on_those_that_its_training_tested_it_on(
+    own: tuple[Version, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    version, folder = own
+    assert evaluated(version.path, tmp_path / "report.html", "--data", str(folder)) == 0
+    said = capsys.readouterr().out
+    accuracy = {each.value for each in version.manifest.measurements if each.metric == "accuracy"}
+    assert all(f"accuracy {value:.2%} on colours test (24 pictures)" in said for value in accuracy)
+    assert "report of own version 1" in said
+    assert evaluated(version.path, tmp_path / "none.html", "--data", str(folder), "--held-out") == 0
+    assert "on colours held out (25 pictures)" in capsys.readouterr().out
+
+
+def test_a_folder_that_holds_other_pictures_must_say_which_are_for_testing(
+    own: tuple[Version, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    version, folder = own
+    other, report = tmp_path / "other", tmp_path / "report.html"
+    shutil.copytree(folder, other)
+    next(other.glob("red/*.png")).unlink()
+    assert evaluated(version.path.parent, report, "--data", str(other)) == 2
+    assert "is not exactly what own version 1 was trained on" in capsys.readouterr().err
+    for part in ("train", "test"):
+        shutil.copytree(folder, tmp_path / "divided" / part)
+    assert evaluated(version.path.parent, report, "--data", str(tmp_path / "divided")) == 0
+    assert "on divided test (120 pictures)" in capsys.readouterr().out
+
+
+def test_without_its_folder_nothing_is_downloaded_for_a_version_of_own_pictures(
+    own: tuple[Version, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(evaluate, "load_cifar10", lambda _: pytest.fail("it was asked for CIFAR-10"))
+    version, _ = own
+    assert main(["--model", str(version.path)]) == 2
+    said = capsys.readouterr().err
+    assert "own version 1 was trained on colours, not on CIFAR-10: give the folder of its pictures" in said
+    assert str(version.path / "manifest.json") in said
+
+
+def test_a_folder_without_versions_is_named_as_the_option_has_it(
+    own: tuple[Version, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    version, folder = own
+    assert main(["--model", str(folder)]) == 2
+    assert f"evaluate: --model {folder} holds no published version. Name" in capsys.readouterr().err
+    assert main(["--model", str(version.path), "--version", "1"]) == 2
+    assert "name the folder of its model, or no --version" in capsys.readouterr().err
 
 
 def test_lineage_counts_what_was_held_out(published: Published) -> None:

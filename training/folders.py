@@ -72,9 +72,14 @@ def load_folder(root: Path, image_size: int, *, scratch: Path, seed: int = 0, re
     )
 
 
+def says_what_is_for_testing(root: Path) -> bool:
+    """Whether a folder holds the two parts itself, so that none is drawn."""
+    return all((root / part).is_dir() for part in PARTS)
+
+
 def _found(root: Path, seed: int, report: Report) -> tuple[tuple[str, ...], _Files, _Files]:
     """The names of the classes, and the files to learn from and to test on."""
-    if all((root / part).is_dir() for part in PARTS):
+    if says_what_is_for_testing(root):
         names = tuple(sorted({name for part in PARTS for name in _class_names(root / part)}))
         train, test = (_files(root / part, names, report) for part in PARTS)
     else:
@@ -158,7 +163,8 @@ def _decoded(
         raise DataError(
             f"{len(paths):,} pictures of {image_size} x {image_size} pixels need "
             f"{3 * image_size**2 * len(paths) / 1e9:.1f} GB in {scratch}, and they could not be written: "
-            f"{error.strerror}. Make room, or choose another disk with --run-dir."
+            f"{error.strerror}. Make room, or choose another disk with --run-dir (TMPDIR for an "
+            "evaluation)."
         ) from error
 
 
