@@ -1,11 +1,13 @@
 """Model versions on disk: `root/<name>/<number>/`, published whole or not at all."""
 
 import errno
+import fcntl
 import hashlib
 import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from app.manifest import Card, File, Manifest
 
 _NAME = re.compile(manifest.NAME_PATTERN)
 _STAGING_PREFIX = ".staging-"
+_LOCKED_WITHIN_S = 60.0  # whoever makes a folder to fill has locked it by then
 
 
 Fingerprint = tuple[tuple[str, int, int, int], ...]
@@ -142,6 +145,8 @@ class Repository:
     def staging(self, name: str) -> Iterator[Staging]:
         """A folder to fill and to `publish`; whatever ends the block before that, nothing of it stays behind.
 
+        What others left who were killed meanwhile goes away with it.
+
         Raises:
             PublishError: the name is not one for a model, or the folder cannot be made.
         """
@@ -156,7 +161,9 @@ class Repository:
         except OSError as error:
             raise PublishError(f"Cannot make a folder under {self.root}: {error.strerror}.") from error
         try:
-            yield Staging(self, name, staging)
+            with _held(staging):
+                _remove_abandoned(folder)
+                yield Staging(self, name, staging)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
             if not any(folder.iterdir()):
@@ -193,6 +200,33 @@ def fingerprint(path: Path) -> Fingerprint:
             stat = place.lstat()
             found.append((str(place), stat.st_size, stat.st_mtime_ns, stat.st_ino))
     return tuple(found)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[bool]:
+    """Locks a folder until the block or the process ends; gives whether that was possible.
+
+    It is not where another process has locked it, or where the file system has no locks.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_held = True
+        except OSError:
+            is_held = False
+        yield is_held
+    finally:
+        os.close(handle)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    for staging in folder.glob(f"{_STAGING_PREFIX}*"):
+        with suppress(OSError):  # it may be gone by now, or somebody else's
+            is_new = time.time() - staging.stat().st_mtime < _LOCKED_WITHIN_S
+            with _held(staging) as is_abandoned:
+                if is_abandoned and not is_new:
+                    shutil.rmtree(staging, ignore_errors=True)
 
 
 def _verify(version: Version) -> None:

@@ -1,3 +1,5 @@
+import errno
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -88,6 +90,29 @@ def test_a_publisher_that_is_killed_leaves_no_version(repository: Repository) ->
     assert len(list((repository.root / MODEL).iterdir())) == 2, "the half-made folder is there"
     assert repository.versions(MODEL) == [1]
     assert publish_fake(repository).manifest.version == 2
+
+
+def test_what_a_killed_publisher_left_goes_away_with_the_next_one_and_what_is_being_filled_stays(
+    repository: Repository,
+) -> None:
+    folder, long_ago = repository.root / MODEL, 1.0
+    left, fresh = folder / ".staging-left", folder / ".staging-fresh"
+    for path in (left, fresh):
+        path.mkdir()
+        (path / "golden.npz").write_bytes(b"...")
+    os.utime(left, (long_ago, long_ago))
+    with repository.staging(MODEL) as staging:
+        (staging.path / "golden.npz").write_bytes(b"...")
+        os.utime(staging.path, (long_ago, long_ago))
+        publish_fake(repository)
+        assert not left.exists()
+        assert fresh.exists(), "whoever made it may not have come to locking it"
+        assert staging.publish(CARD).manifest.version == 3
+
+
+def test_an_error_of_the_file_system_while_a_version_is_made_is_told_as_it_is(repository: Repository) -> None:
+    with pytest.raises(OSError, match="No space"), repository.staging(MODEL):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_publishers_at_the_same_time_never_harm_each_other(tmp_path: Path) -> None:

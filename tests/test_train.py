@@ -89,12 +89,13 @@ def assert_it_needs_nothing_around_it(version: Path, folder: Path) -> None:
         assert np.allclose(np.load(answers), recorded["probabilities"], atol=1e-5)
 
 
-def test_ctrl_c_is_one_sentence_and_an_exit_code(train: Train, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_is_one_sentence_and_an_exit_code(train: Train, tmp_path: Path, stop: signal.Signals) -> None:
     pipe = tmp_path / "cifar.tar.gz"
     os.mkfifo(pipe)
     process = train("--data", pipe)
     with pipe.open("wb"):  # once the training reads it
-        process.send_signal(signal.SIGINT)
+        process.send_signal(stop)
         _, complaint = process.communicate()
     assert process.returncode == 130
     assert "nothing was published" in complaint

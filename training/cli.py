@@ -270,7 +270,7 @@ def _tensorboard(options: argparse.Namespace, run_dir: Path) -> Path | None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; 0 when a version was published, 2 for what the caller can mend, 130 after Ctrl-C."""
+    """Runs the command; 0 when a version was published, 2 for what the caller can mend, 130 if stopped."""
     options = parser().parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
