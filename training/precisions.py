@@ -9,6 +9,7 @@ from app import golden
 from app.engines import Engine, choose, openvino
 from app.errors import GoldenError, ServiceError
 from app.golden import Golden
+from training import stop
 from training.conversion import convert
 from training.errors import TrainingError
 from training.quantization import HeldOut, QuantizationError, check, compare, quantize
@@ -43,6 +44,7 @@ def derive(folder: Path, recorded: Golden, held_out: HeldOut, report: Report) ->
                 (folder / file).unlink(missing_ok=True)
             found[precision] = {"published": False, "reason": _reason(error)}
             report(f"openvino {precision} is not published: {_reason(error)}")
+        stop.heed()
     return found
 
 
