@@ -2,6 +2,8 @@
 
 import json
 import logging
+import multiprocessing
+import os
 import threading
 import time
 from collections import deque
@@ -137,10 +139,11 @@ def _missing(count: int) -> logging.LogRecord:
 
 
 class TextFormatter(logging.Formatter):
-    """Time, level, message and fields."""
+    """Time, level, message and fields; of one process among several its number too."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s")
+        self._process = {} if multiprocessing.parent_process() is None else {"pid": os.getpid()}
 
     def format(self, record: logging.LogRecord) -> str:
         """See `logging.Formatter`, which is asked where there is more than that to write."""
@@ -148,7 +151,7 @@ class TextFormatter(logging.Formatter):
             line = super().format(record)
         else:
             line = f"{self.formatTime(record)} {record.levelname} {record.getMessage()}"
-        fields: Mapping[str, object] = record.__dict__.get(FIELDS, {})
+        fields: Mapping[str, object] = {**record.__dict__.get(FIELDS, {}), **self._process}
         return " ".join([line, *[f"{name}={value}" for name, value in fields.items()]])
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
@@ -159,12 +162,17 @@ class TextFormatter(logging.Formatter):
 class JsonFormatter(logging.Formatter):
     """The same as an object; control characters and line breaks in it are escaped."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._pid = os.getpid()
+
     def format(self, record: logging.LogRecord) -> str:
         """See `logging.Formatter`."""
         entry = {
             "time": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
+            "pid": self._pid,
             "message": record.getMessage(),
             **getattr(record, FIELDS, {}),
         }

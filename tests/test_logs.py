@@ -1,6 +1,7 @@
 import io
 import json
 import logging
+import multiprocessing
 import os
 import re
 import subprocess
@@ -47,11 +48,17 @@ def test_json_is_one_object_per_line_whatever_is_in_it() -> None:
     assert (entry["level"], entry["message"], entry["status"]) == ("warning", 'a "word"\nand another', 200)
     assert "ValueError: two\nlines" in entry["traceback"]
     assert entry["time"].endswith("Z")
+    assert entry["pid"] == os.getpid()
 
 
 def test_words_for_a_terminal_end_with_the_fields() -> None:
     line = TextFormatter().format(record("request", status=200, ms=1.5))
     assert re.fullmatch(r"\S+ [0-9:]+,\d\d\d WARNING request status=200 ms=1.5", line)
+
+
+def test_words_of_one_process_among_several_say_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: "the supervisor")
+    assert TextFormatter().format(record("request", ms=1)).endswith(f"request ms=1 pid={os.getpid()}")
 
 
 def test_words_for_a_terminal_are_what_python_makes_of_the_same_form() -> None:

@@ -81,6 +81,7 @@ def test_together_they_are_one_service_of_which_any_part_may_die(service: Servic
 
     until(lambda: service.log.read_text().count("Application startup complete") == 2)
     first, second = map(int, workers(service))
+    assert set(re.findall(r"version 1 is live\. pid=(\d+)", service.log.read_text())) == {*workers(service)}
     assert [classify() for _ in range(10)] == 10 * [200]
 
     for victim in (first, second):
