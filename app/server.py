@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import os
 import signal
 import socket
@@ -25,6 +26,7 @@ _FORWARDED: Final = b"x-forwarded-"
 # After this, whoever has Python's lock lets another thread go on. An engine that is done with a batch needs
 # it to get the next one; with Python's own 5 ms, its core had nothing to do for a tenth of the time.
 _SWITCH_S: Final = 0.0002
+_LOG: Final = logging.getLogger(__name__)
 HEARD_S: Final = 0.5  # after the last connection, for what was to come on it
 
 
@@ -96,10 +98,16 @@ class _DrainServer(uvicorn.Server):
         self._on_ready: Callable[[], object] | None = on_ready
         self._on_turn = on_turn
         self._stop_at: float | None = None
+        self._untold: signal.Signals | None = None
         self._tide = memory.Tide()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """See `uvicorn.Server`; not passing the signal on is what makes the exit code 0."""
+        """See `uvicorn.Server`; not passing the signal on is what makes the exit code 0.
+
+        Nothing is logged here: it may interrupt whoever is about to log, with a lock that it would wait for.
+        """
+        if self._stop_at is None:
+            self._untold = signal.Signals(sig)
         if self._stop_at is not None or sig == signal.SIGINT:
             self.force_exit = self.should_exit and sig == signal.SIGINT
             self.should_exit = True
@@ -124,6 +132,9 @@ class _DrainServer(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """See `uvicorn.Server`; called ten times a second."""
         self._on_turn()
+        if self._untold is not None:
+            self._tell(self._untold)
+            self._untold = None
         if self._stop_at is not None and monotonic() >= self._stop_at:
             self.should_exit = True
         if self._on_ready is not None and self._app.state.serving.state is State.READY:
@@ -133,6 +144,10 @@ class _DrainServer(uvicorn.Server):
         if self._tide.has_ebbed(self._app.state.gate.received_bytes):
             asyncio.get_running_loop().run_in_executor(None, memory.give_back_the_rest)
         return await super().on_tick(counter)
+
+    def _tell(self, asked_by: signal.Signals) -> None:
+        goes_on_s = 0.0 if self.should_exit else self._drain_s
+        _LOG.info("Asked to stop by %s; goes on answering for %g s.", asked_by.name, goes_on_s)
 
 
 def _has_yet_to_ask(connection: Any) -> bool:

@@ -135,8 +135,19 @@ def test_a_second_signal_skips_the_wait(tmp_path: Path, second: signal.Signals) 
         service.wait_until(is_ready=True)
         service.process.send_signal(signal.SIGTERM)
         service.wait_until(is_ready=False)
+        while "INFO Asked to stop by SIGTERM; goes on answering for 600 s.\n" not in service.log.read_text():
+            time.sleep(0.05)
         service.process.send_signal(second)
         assert service.ends_within(2) == 0
+        assert service.log.read_text().count("Asked to stop") == 1
+
+
+def test_ctrl_c_is_told_as_what_ends_it_at_once(tmp_path: Path) -> None:
+    with running(tmp_path, drain_s=600) as service:
+        service.wait_until(is_ready=True)
+        service.process.send_signal(signal.SIGINT)
+        assert service.ends_within(2) == 0
+        assert "INFO Asked to stop by SIGINT; goes on answering for 0 s.\n" in service.log.read_text()
 
 
 def test_a_stop_while_a_version_is_loaded_is_in_order(tmp_path: Path) -> None:
