@@ -21,7 +21,7 @@ def pack(rows: Iterator[Row], types: Mapping[str, type], path: Path) -> None:
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
 
-    arrow: dict[type, Any] = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+    arrow: dict[type, Any] = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
     schema = pa.schema([(name, arrow[kind]) for name, kind in types.items()])
     part = path.with_name(path.name + ".part")
     try:

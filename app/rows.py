@@ -19,6 +19,10 @@ def columns(class_names: Sequence[str]) -> dict[str, type]:
         "class_id": int,
         "probability": float,
         **{f"probability_{name}": float for name in class_names},
+        "confidence_set": str,
+        "coverage": float,
+        "in_distribution": bool,
+        "ood_score": float,
         "format": str,
         "width": int,
         "height": int,
@@ -30,10 +34,14 @@ def columns(class_names: Sequence[str]) -> dict[str, type]:
 
 def flat(row: Row) -> dict[str, Any]:
     """A row with every value in a column of its own; see `columns`."""
-    image, model = row["image"], row["model"]
+    image, model, probable = row["image"], row["model"], row["confidence_set"]
     return {
         **{name: row[name] for name in ("path", "label", "class_id", "probability")},
         **{f"probability_{name}": probability for name, probability in row["probabilities"].items()},
+        # A list, since there is no character that no name of a class has.
+        "confidence_set": probable and json.dumps(probable["labels"], ensure_ascii=False),
+        "coverage": probable and probable["coverage"],
+        **{name: row[name] for name in ("in_distribution", "ood_score")},
         **{name: image[name] for name in ("format", "width", "height")},
         "notes": " ".join(image["notes"]),
         "model": model["name"],

@@ -14,7 +14,7 @@ import httpx2 as httpx
 import pyarrow.parquet
 import pytest
 from conftest import Encode
-from fakes import CARD, MODEL, FakeEngine, publish_fake
+from fakes import CARD, MODEL, FakeEngine, publish_calibrated, publish_fake
 
 from app import classify, folder, results
 from app.repository import Repository
@@ -121,7 +121,7 @@ def test_flat_rows_hold_the_same_in_columns(run: Command, photos: Path, tmp_path
         assert run(photos, "--out", tmp_path / f"results{suffix}") == 0
     nested, typed, text = (rows(tmp_path / f"results{suffix}") for suffix in (".jsonl", ".parquet", ".csv"))
     for row, flat, line in zip(nested, typed, text, strict=True):
-        assert {name: str(value) for name, value in flat.items()} == line
+        assert {name: "" if value is None else str(value) for name, value in flat.items()} == line
         assert [flat[f"probability_{name}"] for name in CARD.class_names] == list(
             row["probabilities"].values()
         )
@@ -131,6 +131,25 @@ def test_flat_rows_hold_the_same_in_columns(run: Command, photos: Path, tmp_path
             row["image"][name] for name in ("format", "width", "height")
         )
         assert flat["notes"].split() == row["image"]["notes"]
+
+
+def test_flat_rows_tell_what_is_no_such_picture_and_what_else_it_may_be(
+    run: Command, repository: Repository, tmp_path: Path, encode: Encode
+) -> None:
+    publish_calibrated(repository)
+    for name, colour in (("bright", "red"), ("dark", "rgb(10, 0, 0)")):
+        (tmp_path / f"{name}.png").write_bytes(encode(colour))
+    outs = [tmp_path / f"results{suffix}" for suffix in results.SUFFIXES]
+    for out in outs:
+        assert run(tmp_path / "bright.png", tmp_path / "dark.png", "--out", out) == 0
+    text, nested, typed = map(rows, outs)
+    assert [row["in_distribution"] for row in typed] == [True, False]
+    assert [row["in_distribution"] for row in text] == ["True", "False"]
+    for row, flat in zip(nested, typed, strict=True):
+        assert {"labels": json.loads(flat["confidence_set"]), "coverage": flat["coverage"]} == row[
+            "confidence_set"
+        ]
+        assert flat["ood_score"] == row["ood_score"]
 
 
 @each_form
