@@ -13,6 +13,7 @@ RESAMPLES: Final = 200
 
 _Z: Final = 1.959963984540054  # standard deviations that hold 95 % of a normal distribution
 _SEED: Final = 0
+_ROUNDING: Final = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,18 @@ class Interval:
     value: float
     low: float
     high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """The same by resampling, which knows no bounds (None) where all that it draws is alike.
+
+    It is for a lone answer above all: nothing can be said of how far others would be from it.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
 
 
 def proportion(successes: int, trials: int) -> Interval:
@@ -35,13 +48,13 @@ def proportion(successes: int, trials: int) -> Interval:
     return Interval(share, max(0.0, min(centre - half, share)), min(1.0, max(centre + half, share)))
 
 
-def mean(values: NDArray[np.float64]) -> Interval:
+def mean(values: NDArray[np.float64]) -> Estimate:
     """The mean of [N], N at least 1, with its percentile bootstrap interval; see `_resamples`."""
     means = _resamples(len(values)) @ values / len(values)
-    return _interval(float(values.mean()), means)
+    return _estimate(float(values.mean()), means)
 
 
-def calibration_error(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> Interval:
+def calibration_error(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> Estimate:
     """How far confidence and accuracy lie apart over at most 15 bins of equally many answers, both [N].
 
     The error of few answers comes out too large, since chance alone sets the two apart in every bin; its
@@ -52,13 +65,15 @@ def calibration_error(confidence: NDArray[np.float64], right: NDArray[np.bool_])
     edges = np.linspace(0, len(gaps), min(BINS, len(gaps)), endpoint=False).astype(np.int64)
     errors = np.abs(np.add.reduceat(_resamples(len(gaps)) * gaps, edges, axis=1)).sum(axis=1) / len(gaps)
     value = np.abs(np.add.reduceat(gaps, edges)).sum() / len(gaps)
-    return _interval(float(value), errors)
+    return _estimate(float(value), errors)
 
 
-def _interval(value: float, resampled: NDArray[np.float64]) -> Interval:
+def _estimate(value: float, resampled: NDArray[np.float64]) -> Estimate:
     outside = (1 - CONFIDENCE) / 2
     low, high = np.quantile(resampled, (outside, 1 - outside))
-    return Interval(value, min(float(low), value), max(float(high), value))
+    if high - low <= _ROUNDING:
+        return Estimate(value, None, None)
+    return Estimate(value, min(float(low), value), max(float(high), value))
 
 
 def _resamples(count: int) -> NDArray[np.int64]:

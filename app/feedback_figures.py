@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from app import estimation
-from app.estimation import Interval
+from app.estimation import Estimate, Interval
 from app.feedback_store import Sample
 
 _MISTAKES: Final = 20
@@ -29,8 +29,8 @@ class Figures:
     pictures: int
     accuracy: Interval
     confidence: float
-    calibration_error: Interval
-    brier: Interval
+    calibration_error: Estimate
+    brier: Estimate
     mistakes: tuple[Mistake, ...]
 
     @classmethod

@@ -163,6 +163,21 @@ def test_the_summary_and_the_metrics_count_what_was_said(
         assert f"classifier_feedback_brier_low{labels} " in text
 
 
+def test_a_lone_picture_has_no_interval_where_it_would_have_no_width(
+    settings: Settings, serving_with: ServingWith, encode: Encode, tmp_path: Path
+) -> None:
+    settings = settings.model_copy(update={"feedback_file": tmp_path / "feedback.sqlite"})
+    with serving_with(settings, FakeEngine()) as client:
+        give(client, predict(client, encode("red")), "red")
+        (found,) = client.get("/feedback/summary").json()["versions"]
+        assert found["pictures"] == 1
+        for name in ("brier", "calibration_error"):
+            assert (found[name]["low"], found[name]["high"]) == (None, None)
+        assert found["accuracy"]["low"] < 0.5
+        until(lambda: "classifier_feedback_brier{" in client.get("/metrics").text)
+        assert "classifier_feedback_brier_low" not in client.get("/metrics").text
+
+
 def until(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + 20
     while not condition():

@@ -11,7 +11,7 @@ from app.api import body, problems, schemas
 from app.api.deadline import MEANINGLESS, deadline
 from app.api.deadline import PARAMETER as TIMEOUT
 from app.api.dependencies import Feedback, Settings
-from app.api.intervals import Interval
+from app.api.intervals import Estimate, Interval
 from app.errors import UploadError
 from app.feedback_figures import Figures
 from app.feedback_store import Labelled
@@ -87,10 +87,10 @@ class VersionFigures(BaseModel):
     accuracy: Annotated[Interval, Field(description="share that was right, with its Wilson interval")]
     confidence: Annotated[float, Field(description="mean probability of what was answered")]
     calibration_error: Annotated[
-        Interval, Field(description="how far confidence and accuracy lie apart, in 15 bins; bootstrap")
+        Estimate, Field(description="how far confidence and accuracy lie apart, in 15 bins; bootstrap")
     ]
     brier: Annotated[
-        Interval, Field(description="squared distance of the probabilities from the truth, 0 to 2; bootstrap")
+        Estimate, Field(description="squared distance of the probabilities from the truth, 0 to 2; bootstrap")
     ]
     mistakes: Annotated[list[Mistake], Field(description="the most frequent ones first, at most 20")]
 
@@ -102,8 +102,8 @@ class VersionFigures(BaseModel):
             pictures=figures.pictures,
             accuracy=Interval.of(figures.accuracy),
             confidence=figures.confidence,
-            calibration_error=Interval.of(figures.calibration_error),
-            brier=Interval.of(figures.brier),
+            calibration_error=Estimate.of(figures.calibration_error),
+            brier=Estimate.of(figures.brier),
             mistakes=[
                 Mistake(truth=each.truth, answer=each.answer, count=each.count) for each in figures.mistakes
             ],
@@ -221,13 +221,11 @@ def gauges(feedback: Feedback) -> Iterator[tuple[Mapping[str, str], Mapping[str,
         labels = {"model": figures.model, "version": str(figures.version)}
         values = {"pictures": float(figures.pictures), "confidence_ratio": figures.confidence}
         for name in ("accuracy", "calibration_error", "brier"):
-            interval: estimation.Interval = getattr(figures, name)
+            figure: estimation.Interval | estimation.Estimate = getattr(figures, name)
             unit = "" if name == "brier" else "_ratio"
-            values |= {
-                f"{name}{unit}": interval.value,
-                f"{name}_low{unit}": interval.low,
-                f"{name}_high{unit}": interval.high,
-            }
+            values[f"{name}{unit}"] = figure.value
+            if figure.low is not None and figure.high is not None:
+                values |= {f"{name}_low{unit}": figure.low, f"{name}_high{unit}": figure.high}
         yield labels, values
 
 

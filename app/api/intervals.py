@@ -17,3 +17,15 @@ class Interval(BaseModel):
     @classmethod
     def of(cls, interval: estimation.Interval) -> Self:
         return cls(value=interval.value, low=interval.low, high=interval.high)
+
+
+class Estimate(BaseModel):
+    """A figure, and its interval of 95 % by resampling: null where answers are too few or too much alike."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+    @classmethod
+    def of(cls, estimate: estimation.Estimate) -> Self:
+        return cls(value=estimate.value, low=estimate.low, high=estimate.high)
