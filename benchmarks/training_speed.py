@@ -19,12 +19,12 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as training does; 0 measu
 import keras
 import numpy as np
 
+from app.cores import available_cores
 from training import resnet
 from training.augment import augmenter
 from training.fit import Trainer
 from training.normalization import FusedBatchNormalization
 from training.processor import (
-    available_cores,
     has_bfloat16,
     processor_flags,
     processor_name,

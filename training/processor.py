@@ -4,8 +4,6 @@ import os
 import platform
 from pathlib import Path
 
-from app.cores import available_cores  # noqa: F401  # benchmarks/training_speed.py asks here
-
 CPU_INFO = Path("/proc/cpuinfo")
 
 
