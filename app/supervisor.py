@@ -36,6 +36,8 @@ STOP_GRACE_S: Final = 7.0
 # Much longer than anything that holds Python's lock takes.
 STUCK_S: Final = 30.0
 _TICK_S: Final = 0.2
+# How a worker ends that somebody told to; by the signal itself if that was before it could hear it.
+_AS_TOLD: Final = (0, -signal.SIGTERM, -signal.SIGINT)
 _LOG: Final = logging.getLogger("app.workers")
 
 # Fresh interpreters: a copy of this one would have its locks, but not the threads that hold them.
@@ -199,10 +201,9 @@ class Supervisor:
         process.close()
         shared_metrics.leave(worker.place)
         if self._kill_at is not None:
-            # A worker that is told to stop before it can hear it ends by the signal itself.
-            if code not in (0, -signal.SIGTERM, -signal.SIGINT):
+            if code not in _AS_TOLD:
                 self._code = self._code or CANNOT_GO_ON
-        elif not worker.signs.ready.value and not self._anyone_answers():
+        elif not (worker.signs.ready.value or self._anyone_answers() or code in _AS_TOLD):
             _LOG.critical("Worker %d %s before it was ready; giving up.", worker.place, _ended(code))
             self._code = code if code > 0 else CANNOT_GO_ON
             self._stop(signal.SIGTERM)
@@ -210,12 +211,12 @@ class Supervisor:
             self._plan_successor(worker, code)
 
     def _plan_successor(self, worker: _Worker, code: int) -> None:
-        now = monotonic()
-        in_order = code == 0  # somebody told it to stop
-        worker.ends = 0 if in_order or now - worker.began_at >= LONG_LIFE_S else worker.ends + 1
+        now, as_told = monotonic(), code in _AS_TOLD
+        was_good = now - worker.began_at >= LONG_LIFE_S or (as_told and worker.signs.ready.value)
+        worker.ends = 0 if was_good else worker.ends + 1
         pause_s = backoff.pause_s(worker.ends - 1, FIRST_PAUSE_S, LONGEST_PAUSE_S) if worker.ends > 1 else 0.0
         worker.start_at = now + pause_s
-        level = logging.INFO if in_order else logging.ERROR
+        level = logging.INFO if as_told else logging.ERROR
         _LOG.log(level, "Worker %d %s; a new one starts in %.1f s.", worker.place, _ended(code), pause_s)
 
     def _stop(self, number: int) -> None:

@@ -1,5 +1,6 @@
 """Several workers behind one socket: none of them is needed, and together they are one service."""
 
+import logging
 import os
 import re
 import signal
@@ -117,6 +118,7 @@ def test_one_that_is_told_to_stop_is_replaced_without_a_lost_request(
     with ThreadPoolExecutor(4) as clients:
         asking = [clients.submit(ask) for _ in range(4)]
         try:
+            until(lambda: service.log.read_text().count("Application startup complete") >= 2)
             for victim in map(int, workers(service)):
                 before = service.log.read_text().count("Application startup complete")
                 os.kill(victim, signal.SIGTERM)
@@ -261,6 +263,17 @@ def test_it_gives_up_on_a_worker_that_dies_at_start(
 ) -> None:
     assert supervise(works.die_at_start).run() == CANNOT_GO_ON
     assert "Worker 1 was ended by SIGKILL before it was ready; giving up." in caplog.text
+
+
+def test_one_that_somebody_tells_to_stop_before_it_is_ready_is_replaced(
+    supervise: Callable[[Work], Supervisor], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    supervised = supervise(works.end_as_told)
+    (worker,) = supervised._workers
+    tend(supervised, lambda: worker.answers)
+    assert caplog.text.count("Worker 1 was ended by SIGTERM; a new one starts in 0.0 s.") == 1
+    assert terminate(supervised) == 0
 
 
 def test_it_pauses_longer_and_longer_between_short_lives(
