@@ -5,6 +5,7 @@ cut by `lengths` (int64 [N]); `names` [N]; `lossless` (bool [N]); `pixels` (uint
 `probabilities` (float32 [N, K]) and `ood_score` (float32 [N]).
 """
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -23,6 +24,9 @@ from app.errors import GoldenError, PictureError
 LOSSY_LEVELS: Final = 1
 _TURNED_RIGHT: Final = 6
 _FIT: Final = "squash"  # whatever is the default when they are replayed
+# NumPy has Python parse the head of an array, which may fail in Python 3.11 where two threads do it at the
+# same time (https://github.com/python/cpython/issues/106905): a sound version would lose its engine.
+_ONE_AT_A_TIME: Final = threading.Lock()
 
 
 class Encoded(NamedTuple):
@@ -93,8 +97,8 @@ def read(path: Path) -> Golden:
         GoldenError: the file is missing or holds something else.
     """
     try:
-        # NumPy does not close a file of its own that turns out to be something else.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+        data = path.read_bytes()  # before, since a disk may hang
+        with _ONE_AT_A_TIME, np.load(BytesIO(data), allow_pickle=False) as arrays:
             return Golden(
                 tuple(_files(arrays)),
                 arrays["pixels"],

@@ -1,4 +1,8 @@
-from collections.abc import Callable
+import gc
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -135,3 +139,42 @@ def test_pickled_objects_are_never_loaded(tmp_path: Path) -> None:
     np.savez(tmp_path / "golden.npz", encoded=objects, names=objects, lossless=objects, lengths=objects)
     with pytest.raises(GoldenError):
         golden.read(tmp_path / "golden.npz")
+
+
+@contextmanager
+def restless() -> Iterator[None]:
+    """Threads change in the middle of everything, as they seldom do."""
+
+    def pause(*_: object) -> None:
+        sum(range(50))
+
+    before = gc.get_threshold(), sys.getswitchinterval()
+    gc.callbacks.append(pause)
+    gc.set_threshold(3)
+    sys.setswitchinterval(1e-6)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before[1])
+        gc.set_threshold(*before[0])
+        gc.callbacks.remove(pause)
+
+
+def test_several_versions_are_read_at_the_same_time(recorded: Golden, tmp_path: Path) -> None:
+    path, failed = tmp_path / "golden.npz", list[BaseException]()
+    golden.write(recorded, path)
+
+    def read() -> None:
+        try:
+            for _ in range(100):
+                golden.read(path)
+        except BaseException as error:  # noqa: BLE001
+            failed.append(error)
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    with restless():
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not failed
