@@ -4,12 +4,12 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from time import perf_counter
-from typing import Final
+from time import monotonic, perf_counter
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -36,15 +36,35 @@ from app.settings import PREFIX, Settings
 Choose = Callable[[str, Path, int], Engine]
 
 _LOG: Final = logging.getLogger(__name__)
+# Seconds, several times what loading takes: what is not done by then waits for a disk, or hangs.
+TURN_S: Final = 10.0
+# That one model may have at the same time: one that is wanted, and one that was.
+_MOST_AT_WORK: Final = 2
 _LOADED: Final = "loaded"
 _LOOK_EVERY_S: Final = 0.05
 
 
-class Loader:
-    """Loads one version at a time, each in a thread of its own, so that the event loop answers meanwhile.
+class _Work(NamedTuple):
+    """A thread that loads a version of the model `name`, and when its time is over."""
 
-    A thread that hangs cannot be ended. It is left behind when its time is over: the next version gets
-    another, and the end of the process waits for none.
+    name: str
+    thread: threading.Thread
+    ends_at: float
+
+    @property
+    def is_unfinished(self) -> bool:
+        return self.thread.is_alive() and monotonic() < self.ends_at
+
+
+class Loader:
+    """Loads one version after another, each in a thread of its own, so that the event loop answers meanwhile.
+
+    They take turns, since engines that answer need the cores; but a turn ends after `TURN_S`, so that no
+    model waits for long for another that hangs.
+
+    A thread that hangs cannot be ended. It is left behind when its time is over, or when nobody waits for it
+    any more: the next version gets another, and the end of the process waits for none whose time is over.
+    What it loads after all it closes.
     """
 
     def __init__(self, settings: Settings, choose: Choose, metrics: Metrics) -> None:
@@ -53,7 +73,7 @@ class Loader:
         self._choose = choose
         self._metrics = metrics
         self._turn = asyncio.Lock()
-        self._thread: threading.Thread | None = None
+        self._at_work: list[_Work] = []
 
     async def load(self, name: str, number: int) -> Model:
         """This version of the model of this name, ready to serve.
@@ -63,8 +83,7 @@ class Loader:
                 too long.
         """
         try:
-            async with self._turn:
-                model = await self._loaded(name, number)
+            model = await self._loaded(name, number)
         except ServiceError as error:
             self._metrics.loads.labels(name, error.code).inc()
             raise
@@ -73,30 +92,44 @@ class Loader:
 
     async def close(self) -> None:
         """Waits for what is being loaded, since an engine may crash if the process ends at that moment."""
-        while self._thread is not None and self._thread.is_alive():  # noqa: ASYNC110
+        while self._unfinished():  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_EVERY_S)
 
     async def _loaded(self, name: str, number: int) -> Model:
-        loading = Future[Model]()
-        self._thread = threading.Thread(
-            target=self._work, args=(loading, name, number), name="loader", daemon=True
-        )
-        self._thread.start()
+        # Or else an operator in two minds would fill the memory with what is half loaded.
+        while self._unfinished().count(name) >= _MOST_AT_WORK:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_EVERY_S)
         limit_s = self._settings.load_timeout_s
-        try:
-            async with asyncio.timeout(limit_s):
-                return await asyncio.wrap_future(loading)
-        except TimeoutError as error:
-            self._thread = None
-            raise LoadTimeoutError(
-                f"{name} version {number} was not loaded, proven and warm within {limit_s:g} s "
-                f"({PREFIX}LOAD_TIMEOUT_S)."
-            ) from error
+        loading = Future[Model]()
+        waiting = asyncio.wrap_future(loading)
+        with _closed_unless_taken(loading):
+            try:
+                async with self._turn:
+                    ends_at = asyncio.get_running_loop().time() + limit_s
+                    self._begin(loading, name, number)
+                    await asyncio.wait([waiting], timeout=min(TURN_S, limit_s))
+                async with asyncio.timeout_at(ends_at):
+                    return await waiting
+            except TimeoutError as error:
+                raise LoadTimeoutError(
+                    f"{name} version {number} was not loaded, proven and warm within {limit_s:g} s "
+                    f"({PREFIX}LOAD_TIMEOUT_S)."
+                ) from error
+
+    def _begin(self, loading: Future[Model], name: str, number: int) -> None:
+        thread = threading.Thread(target=self._work, args=(loading, name, number), name="loader", daemon=True)
+        thread.start()
+        self._at_work.append(_Work(name, thread, monotonic() + self._settings.load_timeout_s))
+
+    def _unfinished(self) -> list[str]:
+        """The models of which a version is being loaded, as often as that is so."""
+        self._at_work = [work for work in self._at_work if work.is_unfinished]
+        return [work.name for work in self._at_work]
 
     def _work(self, loading: Future[Model], name: str, number: int) -> None:
         give_way()  # as do the threads that an engine starts
         try:
-            model = self._load(name, number)
+            model = self._load(loading, name, number)
         except BaseException as error:  # noqa: BLE001  # it belongs to whoever waits
             with suppress(InvalidStateError):
                 loading.set_exception(error)
@@ -106,14 +139,14 @@ class Loader:
         except InvalidStateError:  # nobody waits any more
             asyncio.run(model.close())
 
-    def _load(self, name: str, number: int) -> Model:
+    def _load(self, loading: Future[Model], name: str, number: int) -> Model:
         settings, began = self._settings, perf_counter()
         try:
             version = self.repository.open(name, number)
             graph.check(version.path)
         except OSError as error:
             raise DamagedVersionError(f"{name} version {number} cannot be read: {error.strerror}.") from error
-        engine, fallback = self._proven_engine(version)
+        engine, fallback = self._proven_engine(version, loading.cancelled)
         took_s = perf_counter() - began
         _LOG.info("%s is loaded on %s (%s) after %.1f s.", version, engine.name, engine.precision, took_s)
         return Model(
@@ -125,11 +158,13 @@ class Loader:
             fallback=fallback,
         )
 
-    def _proven_engine(self, version: Version) -> tuple[Engine, str]:
+    def _proven_engine(self, version: Version, is_abandoned: Callable[[], bool]) -> tuple[Engine, str]:
         """The fastest engine that gives what was recorded, and why the faster ones were given up."""
         given_up: list[ModelError] = []
         unavailable: list[EngineUnavailableError] = []
         for name in engines.candidates(self._settings.engine):
+            if is_abandoned():  # no cores and no memory for what nobody waits for
+                raise CancelledError
             try:
                 return self._warm_engine(name, version), " ".join(map(str, given_up))
             except EngineUnavailableError as error:
@@ -161,6 +196,17 @@ class Loader:
                 f"{version} failed while it was being loaded: {type(error).__name__}."
             ) from error
         return engine
+
+
+@contextmanager
+def _closed_unless_taken(loading: Future[Model]) -> Iterator[None]:
+    """Lets the thread that loads close its model if the block fails; one that is there already is closed."""
+    try:
+        yield
+    except BaseException:
+        if not loading.cancel() and loading.exception() is None:
+            threading.Thread(target=asyncio.run, args=[loading.result().close()], daemon=True).start()
+        raise
 
 
 def _is_for(engine: str, version: Version) -> bool:

@@ -173,6 +173,7 @@ async def _start(app: FastAPI) -> None:
         await asyncio.to_thread(app.state.feedback.start)
         if not app.state.waits_for_model:
             await _open_grpc(app)
+        app.state.serving.watch()
         await app.state.serving.start()
         await _open_grpc(app)
     except ServiceError as error:
@@ -182,7 +183,6 @@ async def _start(app: FastAPI) -> None:
     except Exception as error:
         _LOG.critical("The start failed: %r", error, exc_info=error)
         raise SystemExit(CANNOT_START) from error
-    app.state.serving.watch()
 
 
 async def _open_grpc(app: FastAPI) -> None:

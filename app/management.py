@@ -9,7 +9,7 @@ async def promote(versions: Versions, number: int | None) -> None:
     """Makes a version live, loaded if need be, and keeps it so; None leaves it to the policy again.
 
     Raises:
-        ConflictError: the settings pin another one.
+        ConflictError: the settings pin another one, or something else was decided while it was loaded.
         ModelError: the version is not there or not sound; the old one stays live.
     """
     if versions.pinned is not None:
@@ -17,10 +17,15 @@ async def promote(versions: Versions, number: int | None) -> None:
             f"CLASSIFIER_MODEL_VERSION pins {versions.name} to version {versions.pinned} while the service "
             "runs."
         )
+    if number is None:
+        async with versions.changing():
+            await versions.decide(lambda now: now.changed(live=None, serve=True))
+            versions.call_off(lambda demand: demand.to_answer)
+        await versions.settled()
+        return
     async with versions.changing():
-        if number is not None:
-            _check_there(versions, number)
-            await versions.residents.demand(number)
+        _check_there(versions, number)
+    async with versions.demanded(number, to_answer=True):
         await versions.decide(
             lambda now: now.changed(live=number, unloaded=now.unloaded - {number}, serve=True)
         )
@@ -30,11 +35,12 @@ async def load(versions: Versions, number: int) -> None:
     """Keeps a version in memory besides the live one.
 
     Raises:
+        ConflictError: it, or the whole model, was unloaded while it was loaded.
         ModelError: it is not there or not sound.
     """
     async with versions.changing():
         _check_there(versions, number)
-        await versions.residents.demand(number)
+    async with versions.demanded(number):
         await versions.decide(
             lambda now: now.changed(
                 loaded=now.loaded | {number}, unloaded=now.unloaded - {number}, serve=True
@@ -55,6 +61,7 @@ async def unload(versions: Versions, number: int) -> None:
         await versions.decide(
             lambda now: now.changed(loaded=now.loaded - {number}, unloaded=now.unloaded | unwanted)
         )
+        versions.call_off(lambda demand: demand.number == number)
 
 
 async def set_label(versions: Versions, label: str, number: int) -> None:
@@ -98,7 +105,10 @@ async def serve(versions: Versions, wanted: bool) -> None:
     async with versions.changing():
         versions.residents.forget()
         await versions.decide(lambda now: now.changed(serve=wanted))
+        if not wanted:
+            versions.call_off(lambda _: True)
     if wanted:
+        await versions.settled()
         await versions.complain()
 
 

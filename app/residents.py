@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Final, NamedTuple
 
 from app import backoff, repository
-from app.errors import LoadTimeoutError, NotReadyError, ServiceError, VersionNotFoundError
+from app.errors import EngineError, LoadTimeoutError, NotReadyError, ServiceError, VersionNotFoundError
 from app.loading import Loader
 from app.model import Model, State
 from app.repository import Fingerprint
@@ -106,14 +106,24 @@ class Residents:
         there = ", ".join(map(str, sorted(self._ready))) or "none"
         raise VersionNotFoundError(f"{self._name} has no version {number} in memory; there is: {there}.")
 
-    async def demand(self, number: int) -> None:
-        """Loads a version, even if it has failed before.
+    def is_ready(self, number: int) -> bool:
+        return self.status(number).state is State.READY
+
+    def is_settled(self, number: int) -> bool:
+        """Whether there is no reason to load a version now: it is ready, or failed a short while ago."""
+        if number in self._failures and monotonic() >= self._failures[number].again_at:
+            return False
+        if number in self._ready:
+            return self._ready[number].alive and number in self._files
+        return number in self._failures
+
+    def complain(self, number: int) -> None:
+        """Does nothing if a version is ready.
 
         Raises:
-            ModelError: it is not there or not sound.
+            ModelError: this is why it could not be loaded.
         """
-        self.forget([number] if number in self._failures else [])
-        if not await self.ensure(number):
+        if number in self._failures and not self.is_ready(number):
             raise self._failures[number].error
 
     async def ensure(self, number: int) -> bool:
@@ -121,9 +131,9 @@ class Residents:
 
         One that is ready and has other files by now goes on answering with the old ones if they fail.
         """
-        if not self._is_settled(number):
+        if not self.is_settled(number):
             await self._load(number)
-        return self.status(number).state is State.READY
+        return self.is_ready(number)
 
     def retire(self, numbers: Iterable[int]) -> None:
         """Takes versions out; each is closed when its last request is answered, which nobody waits for."""
@@ -163,13 +173,6 @@ class Residents:
         self.retire(self._ready)
         await asyncio.gather(*self._draining, return_exceptions=True)
 
-    def _is_settled(self, number: int) -> bool:
-        if number in self._failures and monotonic() >= self._failures[number].again_at:
-            return False
-        if number in self._ready:
-            return self._ready[number].alive and number in self._files
-        return number in self._failures
-
     def _failed(self, number: int, error: ServiceError) -> None:
         times = self._failures[number].times + 1 if number in self._failures else 1
         pause_s = backoff.pause_s(times, self._first_pause_s, LONGEST_PAUSE_S)
@@ -185,8 +188,14 @@ class Residents:
                 self.retire([number])
             files = await asyncio.to_thread(self._fingerprint, number)
             model = await self._loader.load(self._name, number)
+        except asyncio.CancelledError:
+            _LOG.info("%s version %d is not waited for any more.", self._name, number)
+            raise
         except ServiceError as error:
             self._failed(number, error)
+        except Exception as error:  # noqa: BLE001  # or nobody would know, and nothing else be loaded
+            _LOG.exception("%s version %d failed for a reason that nobody thought of.", self._name, number)
+            self._failed(number, EngineError(f"It failed while it was being loaded: {type(error).__name__}."))
         else:
             self._failures.pop(number, None)
             self.retire([number])

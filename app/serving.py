@@ -149,19 +149,28 @@ class Serving:
             self._state, self._reason = State.READY, ""
 
     def watch(self) -> None:
-        """Looks at the folders every now and then from here on, and follows what changes there."""
+        """Looks at the folders every now and then from here on, and follows what changes there.
+
+        As long as the start lasts, only that of the default model: what it loads shall be first.
+        """
         if self._settings.model_poll_s:
             self._watching = asyncio.create_task(self._watch(self._settings.model_poll_s))
 
-    async def follow(self) -> None:
-        """Looks at the folders once. Nothing that is wrong there stops what answers, or ends this."""
+    async def look(self) -> None:
+        """Looks at the folders once, and waits for no load. Nothing that is wrong there ends this."""
+        if self._state is State.LOADING:
+            await self._look_at(self._default)
+            return
         await self._find_others()
         for versions in list(self._models.values()):
-            try:
-                await versions.follow()
-            except Exception as error:  # noqa: BLE001
-                # A file system may do anything; the next look may find it well again.
-                _LOG.error("Cannot follow the versions of %s: %s", versions.name, error)
+            await self._look_at(versions)
+
+    async def follow(self) -> None:
+        """The same, and waits until memory is in line with the folders."""
+        await self.look()
+        for versions in list(self._models.values()):
+            await versions.settled()
+            versions.residents.tell()
 
     async def tend(self) -> None:
         """Starts engines again that stop, for ever.
@@ -215,8 +224,9 @@ class Serving:
                 await self._watching
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                # In this order: what has been given up must not begin to load something else.
                 await asyncio.gather(
-                    self._loader.close(), *(versions.close() for versions in self._models.values())
+                    *(versions.close() for versions in self._models.values()), self._loader.close()
                 )
 
     def _in_memory(self) -> Iterator[Model]:
@@ -244,7 +254,14 @@ class Serving:
     async def _watch(self, every_s: float) -> None:
         while True:
             await asyncio.sleep(every_s)
-            await self.follow()
+            await self.look()
+
+    async def _look_at(self, versions: Versions) -> None:
+        try:
+            await versions.look()
+        except Exception as error:  # noqa: BLE001
+            # A file system may do anything; the next look may find it well again.
+            _LOG.error("Cannot follow the versions of %s: %s", versions.name, error)
 
     async def _find_others(self) -> None:
         """Models that the settings name; with all, those that have been published meanwhile too."""

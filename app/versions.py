@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Final
 
 from app import deployment, repository
@@ -25,10 +26,19 @@ from app.errors import (
 from app.loading import Loader
 from app.manifest import Manifest
 from app.model import Model, State
+from app.pursuit import Pursuit
 from app.repository import Fingerprint
 from app.residents import Residents, Status
 
 _LOG: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Demand:
+    """A version that a call waits for before it decides about it, be it to answer what names none."""
+
+    number: int
+    to_answer: bool
 
 
 class Versions:
@@ -64,7 +74,9 @@ class Versions:
         self._live: int | None = None
         self._labels: dict[str, int] = {}
         self._has_started = False
+        self._demands: list[Demand] = []
         self._changing = asyncio.Lock()
+        self._pursuit = Pursuit(self.residents, self._arrange)
 
     @property
     def live(self) -> Model:
@@ -157,7 +169,8 @@ class Versions:
             ModelError: no version can answer.
         """
         async with self.changing():
-            await self._arrange()
+            pass
+        await self.settled()
         try:
             await self.complain()
         except ServiceError as error:
@@ -167,39 +180,75 @@ class Versions:
             raise
         self.residents.tell()
 
-    async def follow(self) -> None:
-        """Brings memory in line with the folder; what fails is told in the log and by `known`."""
+    async def look(self) -> None:
+        """Notices what has changed in the folder and begins to follow it; what has failed is told."""
         async with self.changing():
-            await self._arrange()
+            pass
         self.residents.tell()
+
+    async def follow(self) -> None:
+        """The same, and waits until memory is in line with the folder."""
+        await self.look()
+        await self.settled()
+        self.residents.tell()
+
+    async def settled(self) -> None:
+        """Waits until nothing is being loaded, and nothing is about to be decided."""
+        await self._pursuit.until(lambda: self._pursuit.is_over and not self._demands)
 
     @asynccontextmanager
     async def changing(self) -> AsyncIterator[None]:
-        """For one change at a time, made on what the folder holds now."""
+        """For one change at a time, made on what the folder holds now; no load is waited for here."""
         async with self._changing:
             await self._look()
+            self._pursuit.turn()
             yield
 
+    @asynccontextmanager
+    async def demanded(self, number: int, *, to_answer: bool = False) -> AsyncIterator[None]:
+        """Has a version in memory, loaded even if it has failed before, and then is `changing`.
+
+        One that is `to_answer` is loaded before all others, and calls off others of its kind: an older wish
+        must not undo what was decided after it, when its version is loaded at last.
+
+        Raises:
+            ModelError: it is not sound.
+            ConflictError: something else was decided meanwhile.
+            NotReadyError: the service is shutting down.
+        """
+        demand = Demand(number, to_answer)
+        self._demands.append(demand)
+        self.residents.forget(self.residents.failed & {number})
+        self.call_off(lambda other: to_answer and other.to_answer and other.number != number)
+        try:
+            await self._pursuit.until(
+                lambda: demand not in self._demands or self.residents.is_settled(number)
+            )
+            async with self.changing():
+                if demand not in self._demands:
+                    raise ConflictError(
+                        f"Something else was decided about {self.name} before version {number} was loaded. "
+                        "If that is not to stay, ask again."
+                    )
+                self.residents.complain(number)
+                yield
+        finally:
+            self.call_off(lambda other: other is demand)
+
     async def decide(self, change: Callable[[Deployment], Deployment]) -> None:
-        """Writes down what a change makes of the decisions, and carries it out; only while `changing`.
+        """Writes down what a change makes of the decisions, and begins to follow it; only while `changing`.
 
         Raises:
             ConflictError: it cannot be written, so the other workers would not follow.
         """
-        before = self.decisions
-        try:
-            # In one go, which goes on to its end though nobody may wait for it any more: it holds a lock.
-            await asyncio.to_thread(self._write_down, change)
-        except DeploymentError as error:
-            if self._workers > 1:
-                self.decisions = before
-                raise ConflictError(
-                    f"{error} One of {self._workers} workers alone would follow this call: let the service "
-                    "write there, or change the file where it comes from."
-                ) from error
-            self.persisted = False
-            _LOG.warning("%s The decision holds in this process, until it ends.", error)
-        await self._arrange()
+        # In one go, which goes on to its end though nobody may wait for it any more: it holds a lock.
+        await asyncio.to_thread(self._write_down, change)
+        self._pursuit.turn()
+
+    def call_off(self, is_meant: Callable[[Demand], bool]) -> None:
+        """Ends what calls wait for, and begins to follow what is left."""
+        self._demands = [demand for demand in self._demands if not is_meant(demand)]
+        self._pursuit.turn()
 
     def kept_by_policy(self) -> set[int]:
         """Versions that the settings keep in memory besides the live one."""
@@ -208,6 +257,7 @@ class Versions:
     async def close(self) -> None:
         """Closes every version when its last request is answered."""
         self._live, self._labels = None, {}
+        self._pursuit.end()
         await self.residents.close()
 
     async def _look(self) -> None:
@@ -225,25 +275,42 @@ class Versions:
             return
         self._file_seen = file_seen
         try:
-            self.decisions = await asyncio.to_thread(deployment.read, self._file)
-            self.problem, self.persisted = "", True
+            decided = await asyncio.to_thread(deployment.read, self._file)
         except DeploymentError as error:
             self.problem = str(error)
             if self._has_started:
                 _LOG.error("%s What was decided before holds until it is put right.", error)
+            return
+        is_other = decided.live != self.decisions.live
+        self.decisions, self.problem, self.persisted = decided, "", True
+        self.call_off(
+            lambda demand: (
+                not decided.serve or (is_other and demand.to_answer and demand.number != decided.live)
+            )
+        )
 
     def _write_down(self, change: Callable[[Deployment], Deployment]) -> None:
-        """While a version was loaded, another process may have decided something too.
+        """Another process may have decided something since the last look.
 
         Raises:
-            DeploymentError: it holds, but cannot be written.
+            ConflictError: it cannot be written, so the other workers would not follow.
         """
         with deployment.locked(self._file.parent):
             before = self._decided_by_now()
-            self.decisions = change(before)
-            if self.decisions != before or self.problem:
-                deployment.write(self._file, self.decisions)
-                self.problem, self.persisted = "", True
+            decided = change(before)
+            try:
+                if decided != before or self.problem:
+                    deployment.write(self._file, decided)
+                    self.problem, self.persisted = "", True
+            except DeploymentError as error:
+                if self._workers > 1:
+                    raise ConflictError(
+                        f"{error} One of {self._workers} workers alone would follow this call: let the "
+                        "service write there, or change the file where it comes from."
+                    ) from error
+                self.persisted = False
+                _LOG.warning("%s The decision holds in this process, until it ends.", error)
+            self.decisions = decided
 
     def _decided_by_now(self) -> Deployment:
         with suppress(OSError, DeploymentError):
@@ -256,31 +323,43 @@ class Versions:
         published = self._repository.versions(self.name)
         return repository.fingerprint(self._file), published, self.residents.changed()
 
-    async def _arrange(self) -> None:
-        """Loads what is wanted, makes the right one live in one step, and closes what is not wanted."""
+    def _arrange(self) -> list[int]:
+        """Makes the right version live in one step, and closes what is not wanted; what is to be loaded."""
         if self.decisions.serve:
-            await self._choose_live()
-            for number in self._wanted():
-                await self.residents.ensure(number)
-            await self._point_labels()
-            kept = {self._live, *self._labels.values(), *self._wanted()}
+            self._choose_live()
+            self._point_labels()
+            wanted = [*self._wanted(), *self._labels.values()]
+            sought, kept = [*self._sought(), *wanted], {self._live, *wanted}
         else:
-            self._live, self._labels, kept = None, {}, set()
-        self._has_started = True
+            self._live, self._labels, sought, kept = None, {}, [], set()
+        demanded = [demand.number for demand in self._demands]
+        kept |= {*demanded}
         self.residents.retire(self.residents.ready.keys() - kept)
         # What nobody asks for any more, and is not there either, was a number mistyped.
         self.residents.forget(self.residents.failed - kept - {*self._candidates(), *self._published})
+        missing = [each for each in (*sought, *demanded) if not self.residents.is_settled(each)]
+        self._has_started = self._has_started or not missing
+        return missing
 
-    async def _choose_live(self) -> None:
-        """The first candidate that is sound; if none is, whatever answers now."""
+    def _choose_live(self) -> None:
+        """The first candidate that is sound; until that is known, and if none is, whatever answers now."""
         for number in self._candidates():
-            if await self.residents.ensure(number):
+            if self.residents.is_ready(number):
                 if number != self._live:
                     _LOG.info("%s version %d is live.", self.name, number)
                 self._live = number
                 return
-        if self._live is not None:
-            await self.residents.ensure(self._live)
+            if number not in self.residents.failed:
+                return
+
+    def _sought(self) -> list[int]:
+        """Versions to try, one after another, until one is ready that may answer."""
+        promoted = [demand.number for demand in self._demands if demand.to_answer]
+        candidates = [*promoted, *self._candidates()]  # the first is about to be the only one
+        for place, number in enumerate(candidates, start=1):
+            if self.residents.is_ready(number):
+                return candidates[:place]
+        return candidates if self._live is None else [*candidates, self._live]
 
     def _candidates(self) -> list[int]:
         chosen = self.pinned or self.decisions.live
@@ -306,14 +385,15 @@ class Versions:
         shadow = set() if self.shadow is None else {self.shadow}
         return sorted(kept | self.decisions.loaded | {*self.decisions.labels.values()} | shadow, reverse=True)
 
-    async def _point_labels(self) -> None:
-        """A label whose new version does not load keeps its old one, if that is still there."""
+    def _point_labels(self) -> None:
+        """A label keeps its old version until the new one is ready, and as long as that is not lost."""
         pointing = dict[str, int]()
         for name, number in self.decisions.labels.items():
-            for sound in (number, self._labels.get(name)):
-                if sound is not None and await self.residents.ensure(sound):
-                    pointing[name] = sound
-                    break
+            old = self._labels.get(name)
+            if self.residents.is_ready(number):
+                pointing[name] = number
+            elif old is not None and (old in self.residents.ready or old not in self.residents.failed):
+                pointing[name] = old
         self._labels = pointing
 
     async def complain(self) -> None:

@@ -24,6 +24,7 @@ LAYERS = (
     ("app.revival", "app.stall"),
     ("app.management",),
     ("app.versions",),
+    ("app.pursuit",),
     ("app.residents",),
     ("app.loading",),
     ("app.model",),

@@ -88,8 +88,9 @@ def told() -> Iterator[None]:
 async def promote(request: Request, serving: Serving, settings: Settings) -> ModelSummary:
     """Makes a version answer what names none, from the next request on: to promote and to roll back alike.
 
-    It is loaded first if it is not in memory, and proven like any other; until then, and if that fails, the
-    one before goes on answering. The decision is written to `serving.json` in the folder of the model.
+    It is loaded first if it is not in memory, before any other, and proven like any other; until then, and if
+    that fails, the one before goes on answering. What is decided about that meanwhile calls it off. The
+    decision is written to `serving.json` in the folder of the model.
     """
     check_key(request, settings)
     wanted = await _wanted(request, settings)
