@@ -69,6 +69,8 @@ def fields(data: memoryview) -> Iterator[tuple[int, memoryview | None]]:
 
 def _varint(data: memoryview, position: int) -> tuple[int, int]:
     """A number of up to 64 bits, and where the next byte is."""
+    if position < len(data) and (byte := data[position]) < 0x80:  # as nearly all are
+        return byte, position + 1
     value = 0
     for index, byte in enumerate(data[position : position + _LONGEST_VARINT]):
         value |= (byte & 0x7F) << (7 * index)
