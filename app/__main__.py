@@ -52,10 +52,9 @@ def _serve(settings: Settings, listener: socket.socket) -> int:
     if settings.workers > 1:
         return supervisor.run(settings, listener)
     # Only here: a supervisor needs none of it.
-    from app import server
-    from app.main import create_app
+    from app import start
 
-    server.run(create_app(settings), settings, listener)
+    start.run(settings, listener)
     return 0
 
 

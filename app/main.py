@@ -65,10 +65,15 @@ class Service(FastAPI):
 
 
 def create_app(
-    settings: Settings | None = None, choose: Choose | None = None, *, waits_for_model: bool = False
+    settings: Settings | None = None,
+    choose: Choose | None = None,
+    *,
+    begun: Serving | None = None,
+    waits_for_model: bool = False,
 ) -> Service:
     """The service, with settings from the environment unless they are given.
 
+    `begun` is what loads the model, if that is under way already; else `choose` chooses the engine.
     When the model cannot be loaded, the process ends with `CANNOT_START` and a sentence in the log. Where
     others answer meanwhile, it `waits_for_model` before it takes its first connection.
 
@@ -86,8 +91,9 @@ def create_app(
     )
     app.state.settings = settings
     app.state.choose = choose
+    app.state.begun = begun
     app.state.waits_for_model = waits_for_model
-    app.state.metrics = Metrics()
+    app.state.metrics = Metrics() if begun is None else begun.metrics
     app.state.gate = Gate(settings, app.state.metrics)
     native = (predict, batch, explain, feedback, models, cards, compare, health, metrics, docs)
     for router in (module.router for module in native):
@@ -122,7 +128,8 @@ def _guard(app: Service, settings: Settings) -> None:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
-    serving = app.state.serving = Serving(settings, app.state.choose, app.state.metrics)
+    serving = app.state.begun or Serving(settings, app.state.choose, app.state.metrics)
+    app.state.serving = serving
     decoder = app.state.decoder = Decoder.configured(settings, app.state.metrics)
     app.state.explainer = Explainer(decoder, settings.queue_explanations)
     metrics.watch(app.state.metrics, serving, decoder)

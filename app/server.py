@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Awaitable, Callable
 from time import monotonic
 from types import FrameType
@@ -23,9 +22,6 @@ from app.model import State
 from app.settings import Settings
 
 _FORWARDED: Final = b"x-forwarded-"
-# After this, whoever has Python's lock lets another thread go on. An engine that is done with a batch needs
-# it to get the next one; with Python's own 5 ms, its core had nothing to do for a tenth of the time.
-_SWITCH_S: Final = 0.0002
 _LOG: Final = logging.getLogger(__name__)
 HEARD_S: Final = 0.5  # after the last connection, for what was to come on it
 
@@ -37,12 +33,18 @@ def run(
     on_ready: Callable[[], object] = lambda: None,
     on_turn: Callable[[], object] = lambda: None,
 ) -> None:
-    """Serves `app` until a signal comes.
+    """Serves `app` until a signal comes; see `made`."""
+    made(app, settings, on_ready, on_turn).run(sockets=[listener])
+
+
+def made(
+    app: Service, settings: Settings, on_ready: Callable[[], object], on_turn: Callable[[], object]
+) -> "DrainServer":
+    """What serves `app`, once it is told the sockets.
 
     `on_ready` is called once, when it can answer, and `on_turn` ten times a second, as long as it does.
     """
     memory.give_back_large_pieces()
-    sys.setswitchinterval(_SWITCH_S)
     logs.be_brief()
     most = open_files.room_for(settings.max_connections)
     settings = settings.model_copy(update={"max_connections": most})
@@ -59,7 +61,7 @@ def run(
         ws="none",
         lifespan="on",
     )
-    _DrainServer(config, app, settings.drain_s, on_ready, on_turn).run(sockets=[listener])
+    return DrainServer(config, app, settings.drain_s, on_ready, on_turn)
 
 
 class _Forwarded:
@@ -81,7 +83,7 @@ def _trusted_proxies() -> str:
     return os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1")
 
 
-class _DrainServer(uvicorn.Server):
+class DrainServer(uvicorn.Server):
     """Uvicorn closes its sockets as soon as it is told to stop; this waits `drain_s` before it is told."""
 
     def __init__(

@@ -38,7 +38,8 @@ class Serving:
     ) -> None:
         choose = choose or partial(engines.choose, streams=settings.engine_streams)
         self._settings = settings
-        self._loader = Loader(settings, choose, metrics or Metrics())
+        self.metrics: Final = metrics or Metrics()
+        self._loader = Loader(settings, choose, self.metrics)
         self._policy = Policy.parse(settings.version_policy)
         pinned = None if settings.model_version == "latest" else settings.model_version
         self._default = Versions(
@@ -53,6 +54,7 @@ class Serving:
         self._state = State.LOADING
         self._reason = f"The model {settings.model_name} is being loaded."
         self._suspects: list[Model] = []  # whose engines may hang
+        self._starting: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
 
     @property
@@ -126,12 +128,20 @@ class Serving:
             raise ModelNotFoundError(f"There is no model {name[:100]!r} here; there is: {there}.")
         return self._models[name]
 
+    def begin(self) -> asyncio.Task[None]:
+        """Begins what `start` waits for, unless it has begun."""
+        self._starting = self._starting or asyncio.create_task(self._start())
+        return self._starting
+
     async def start(self) -> None:
         """Loads what the settings ask for, the default model first. Others may fail: it is told, no more.
 
         Raises:
             ModelError: no version of the default model can answer.
         """
+        await self.begin()
+
+    async def _start(self) -> None:
         try:
             await self._default.start()
         except ServiceError as error:

@@ -247,11 +247,9 @@ def serve(place: int, settings: Settings, listener: socket.socket, signs: Signs,
     shared_metrics.join(place)
     logging.config.dictConfig(logs.configuration(settings.log_format, settings.log_level))
     # Only here: the supervisor needs none of it.
-    from app import server
-    from app.main import create_app
+    from app import start
 
-    app = create_app(settings, waits_for_model=patient)
-    server.run(app, settings, listener, signs.be_ready, signs.turn)
+    start.run(settings, listener, signs.be_ready, signs.turn, waits_for_model=patient)
 
 
 def _end_with_parent() -> None:

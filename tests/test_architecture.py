@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     ("app.__main__",),
     ("app.supervisor",),
+    ("app.start",),
     ("app.server",),
     ("app.classify", "app.http_protocol", "app.main"),
     ("app.api", "app.results"),

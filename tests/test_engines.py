@@ -185,3 +185,11 @@ def test_a_package_that_is_missing_is_named_with_what_to_do(
     monkeypatch.delitem(sys.modules, "app.engines.openvino", raising=False)
     with pytest.raises(EngineNotInstalledError, match=r"openvino needs a package .*: openvino\. Install"):
         engines.choose("openvino-int8", saved_model.path)
+
+
+def test_what_takes_long_to_import_is_not_imported_ahead() -> None:
+    assert engines.import_quickly("auto")
+    assert engines.import_quickly("openvino-float32")
+    assert not engines.import_quickly("tensorflow")
+    with pytest.raises(EngineError, match="no engine 'abacus'"):
+        engines.import_quickly("abacus")

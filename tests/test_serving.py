@@ -88,6 +88,14 @@ async def test_while_it_loads_the_loop_turns_and_requests_are_told_to_wait(
     assert serving.state == "ready"
 
 
+async def test_a_start_that_has_begun_is_waited_for_and_not_made_twice(
+    serving: Serving, made: Engines
+) -> None:
+    serving.begin()
+    await serving.start()
+    assert (serving.state, len(made.made)) == ("ready", 1)
+
+
 async def test_every_batch_size_is_warm_before_it_is_ready(serving: Serving, made: Engines) -> None:
     await serving.start()
     assert made.made[0].batches[-5:] == [15, 8, 4, 2, 1]

@@ -6,6 +6,7 @@ To add an engine: one file here with a class that is an `Engine` and a `Loader`,
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -27,6 +28,7 @@ _ENGINES: Final = {
     "openvino-float32": ("app.engines.openvino", "float32"),
     "tensorflow": ("app.engines.tensorflow", "TensorFlowEngine"),
 }
+_SLOW_TO_IMPORT: Final = {"app.engines.tensorflow"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,6 +122,22 @@ def candidates(name: str) -> tuple[str, ...]:
     if not found:
         raise EngineError(f"There is no engine {name!r}; choose one of: {', '.join(names())}.")
     return found
+
+
+def import_quickly(name: str) -> bool:
+    """Imports the library of the first engine under this name if that takes no second; whether it does not.
+
+    One that is missing is told when it is chosen.
+
+    Raises:
+        EngineError: there is no such name.
+    """
+    module, _ = _ENGINES[candidates(name)[0]]
+    if module in _SLOW_TO_IMPORT:
+        return False
+    with suppress(ImportError):
+        import_module(module)
+    return True
 
 
 def choose(name: str, folder: Path, threads: int = 0, streams: int = 0) -> Engine:
