@@ -228,10 +228,10 @@ class Serving:
     async def close(self) -> None:
         """Gives every engine back; what hangs must not keep the process from its end, and is left behind."""
         self.drain()
-        if self._watching is not None:
-            self._watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._watching
+        begun = [task for task in (self._starting, self._watching) if task is not None]
+        for task in begun:
+            task.cancel()
+        await asyncio.gather(*begun, return_exceptions=True)  # whoever waits for the start was told
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 # In this order: what has been given up must not begin to load something else.
