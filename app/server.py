@@ -26,24 +26,10 @@ _LOG: Final = logging.getLogger(__name__)
 HEARD_S: Final = 0.5  # after the last connection, for what was to come on it
 
 
-def run(
-    app: Service,
-    settings: Settings,
-    listener: socket.socket,
-    on_ready: Callable[[], object] = lambda: None,
-    on_turn: Callable[[], object] = lambda: None,
-) -> None:
-    """Serves `app` until a signal comes; see `made`."""
-    made(app, settings, on_ready, on_turn).run(sockets=[listener])
-
-
-def made(
+def server_of(
     app: Service, settings: Settings, on_ready: Callable[[], object], on_turn: Callable[[], object]
 ) -> "DrainServer":
-    """What serves `app`, once it is told the sockets.
-
-    `on_ready` is called once, when it can answer, and `on_turn` ten times a second, as long as it does.
-    """
+    """What serves `app`, once it is told the sockets; see `app.start.run`."""
     memory.give_back_large_pieces()
     logs.be_brief()
     most = open_files.room_for(settings.max_connections)

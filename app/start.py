@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import uvloop
 
 from app import engines
+from app.loading import Choose
 from app.serving import Serving
 from app.settings import Settings
 
@@ -30,40 +31,37 @@ def run(
     on_ready: Callable[[], object] = lambda: None,
     on_turn: Callable[[], object] = lambda: None,
     *,
+    choose: Choose | None = None,
     waits_for_model: bool = False,
 ) -> None:
-    """Serves until a signal comes; see `app.server.run` and `app.main.create_app`.
+    """Serves until a signal comes.
+
+    `on_ready` is called once, when it can answer, and `on_turn` ten times a second, as long as it does; for
+    the others see `app.main.create_app`.
 
     Raises:
         SettingsError: the settings hold something that cannot be used.
     """
-    sys.setswitchinterval(_SWITCH_S)
+
+    def imported(serving: Serving) -> "DrainServer":
+        from app.main import create_app
+        from app.server import server_of
+
+        app = create_app(settings, begun=serving, waits_for_model=waits_for_model)
+        return server_of(app, settings, on_ready, on_turn)
 
     async def serve() -> None:
-        serving = Serving(settings)
+        serving = Serving(settings, choose)
         # Two threads that import the same modules may meet in the middle, so what is large comes by itself.
-        if engines.import_quickly(settings.engine):
+        if choose is not None or engines.import_quickly(settings.engine):
             serving.begin()
         try:
-            server = await asyncio.to_thread(_made, settings, serving, on_ready, on_turn, waits_for_model)
+            server = await asyncio.to_thread(imported, serving)
         except BaseException:
             await serving.close()  # an engine may crash if the process ends while it is loaded
             raise
         await server.serve(sockets=[listener])
 
+    sys.setswitchinterval(_SWITCH_S)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve())
-
-
-def _made(
-    settings: Settings,
-    serving: Serving,
-    on_ready: Callable[[], object],
-    on_turn: Callable[[], object],
-    waits_for_model: bool,
-) -> "DrainServer":
-    from app import server
-    from app.main import create_app
-
-    app = create_app(settings, begun=serving, waits_for_model=waits_for_model)
-    return server.made(app, settings, on_ready, on_turn)

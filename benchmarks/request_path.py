@@ -30,9 +30,9 @@ from load import HOST, Body, multipart, raw
 from numpy.typing import NDArray
 from pictures import PICTURES, encoded
 
-from app import engines, golden, server
+from app import engines, golden, start
 from app.engines import Prediction
-from app.main import create_app
+from app.loading import Choose
 from app.manifest import GOLDEN_NAME, Card, Input
 from app.repository import Repository
 from app.settings import Settings
@@ -83,12 +83,11 @@ def publish_nothing(root: Path) -> Path:
         return staging.publish(Card(class_names=CLASSES, input=Input(height=32, width=32))).path
 
 
-def serve(version: Path, choose: engines.Loader | None, listener: socket.socket, ready: Event) -> None:
+def serve(version: Path, choose: Choose | None, listener: socket.socket, ready: Event) -> None:
     settings = Settings(
         model_root=version.parent.parent, model_name=version.parent.name, model_version=int(version.name)
     )
-    app = create_app(settings, choose or engines.choose)  # type: ignore[arg-type]  # both take what is given
-    server.run(app, settings, listener, ready.set)
+    start.run(settings, listener, ready.set, choose=choose)
 
 
 def await_ready(process: BaseProcess, ready: Event) -> None:
@@ -101,7 +100,7 @@ def await_ready(process: BaseProcess, ready: Event) -> None:
 
 
 @contextmanager
-def running(version: Path, choose: engines.Loader | None) -> Iterator[tuple[int, int]]:
+def running(version: Path, choose: Choose | None) -> Iterator[tuple[int, int]]:
     """The port and the process of the service, once it is ready; its log is thrown away, but written."""
     context = multiprocessing.get_context("spawn")
     ready = context.Event()

@@ -12,9 +12,8 @@ import numpy as np
 from fakes import FakeEngine
 from numpy.typing import NDArray
 
-from app import logs, server
+from app import logs, start
 from app.engines import Prediction
-from app.main import create_app
 from app.settings import Settings
 
 HANGS = 77
@@ -35,7 +34,7 @@ def main(loads_s: str = "0") -> None:
     settings = Settings.load()
     logging.config.dictConfig(logs.configuration(settings.log_format, settings.log_level))
     with socket.create_server((settings.host, settings.port)) as listener:
-        server.run(create_app(settings, choose), settings, listener)
+        start.run(settings, listener, choose=choose)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,12 @@ from hypothesis import strategies as st
 from app import parallel
 
 
+def outcome(program: str) -> tuple[int, bytes]:
+    """Exit code and output of a process of its own."""
+    ended = subprocess.run([sys.executable, "-c", program], timeout=30, capture_output=True, check=False)
+    return ended.returncode, ended.stdout
+
+
 @given(st.lists(st.integers(), max_size=20), st.integers(min_value=1, max_value=5))
 def test_every_call_is_made_once_and_answers_in_its_place(values: list[int], threads: int) -> None:
     made: list[int] = []
@@ -59,8 +65,7 @@ def test_where_there_are_no_more_threads_the_calling_one_does_all() -> None:
         "resource.setrlimit(resource.RLIMIT_AS, (1 << 29, 1 << 29));"
         "print(parallel.run([threading.get_ident] * 3, 3) == [threading.get_ident()] * 3)"
     )
-    ended = subprocess.run([sys.executable, "-c", program], timeout=30, capture_output=True, check=False)
-    assert (ended.returncode, ended.stdout) == (0, b"True\n")
+    assert outcome(program) == (0, b"True\n")
 
 
 def test_a_call_that_hangs_does_not_keep_the_process() -> None:
@@ -70,5 +75,4 @@ def test_a_call_that_hangs_does_not_keep_the_process() -> None:
         "threading.Thread(target=parallel.run, args=([hang, hang], 2), daemon=True).start();"
         "print(threading.active_count() > 1)"
     )
-    ended = subprocess.run([sys.executable, "-c", program], timeout=30, capture_output=True, check=False)
-    assert (ended.returncode, ended.stdout) == (0, b"True\n")
+    assert outcome(program) == (0, b"True\n")

@@ -86,6 +86,14 @@ async def loading(engines: HeldEngines, number: int) -> None:
     await until(lambda: engines.begun[-1:] == [number])
 
 
+async def begin_what_hangs(serving: Serving, repository: Repository, engines: HeldEngines) -> None:
+    """Publishes version 4, which is seen and whose engine never comes."""
+    engines.hold(4)
+    publish_named(repository)
+    await serving.look()
+    await loading(engines, 4)
+
+
 # What is wanted now does not wait for what was
 
 
@@ -116,10 +124,7 @@ async def test_a_call_rolls_back_to_a_version_that_is_not_in_memory_while_anothe
     serving: Serving, repository: Repository, engines: HeldEngines
 ) -> None:
     await serving.start()
-    engines.hold(4)
-    publish_named(repository)
-    await serving.look()
-    await loading(engines, 4)
+    await begin_what_hangs(serving, repository, engines)
     async with asyncio.timeout(10):
         await management.promote(serving.versions(MODEL), 1)
     assert (live(serving), states(serving)[4], engines.begun) == (1, "available", [3, 4, 1])
@@ -129,10 +134,7 @@ async def test_a_newer_version_does_not_wait_for_one_that_hangs(
     serving: Serving, repository: Repository, engines: HeldEngines
 ) -> None:
     await serving.start()
-    engines.hold(4)
-    publish_named(repository)
-    await serving.look()
-    await loading(engines, 4)
+    await begin_what_hangs(serving, repository, engines)
     publish_named(repository)
     await serving.follow()
     assert (live(serving), states(serving)[4]) == (5, "available")

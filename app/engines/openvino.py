@@ -70,13 +70,13 @@ class OpenVINOEngine:
             model = core.read_model(path)
             _check(model, path)
             alone, largest, others = _compiled(core, model, options, self.concurrency)
+            self._alone: list[_Plans] = [{1: _Plan(alone)}]
+            self._beside: list[_Plans] = [
+                dict.fromkeys(BATCH_SIZES, _Plan(others)) | {_LARGEST: _Plan(largest)}
+                for _ in range(self.concurrency + self.ahead)
+            ]
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot load {path}.") from error
-        self._alone: list[_Plans] = [{1: _Plan(alone)}]
-        self._beside: list[_Plans] = [
-            dict.fromkeys(BATCH_SIZES, _Plan(others)) | {_LARGEST: _Plan(largest)}
-            for _ in range(self.concurrency + self.ahead)
-        ]
         self._lending = threading.Lock()
         self._is_closed = False
 
