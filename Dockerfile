@@ -12,6 +12,12 @@ RUN python -m venv --without-pip /opt/venv \
         --require-hashes --no-deps --only-binary :all: -r /tmp/lock.txt \
     && rm -rf /opt/venv/lib/python3*/site-packages/tensorflow/include
 
+# The engine for processors with AVX2 alone; on others (Arm) the compiler refuses it, and OpenVINO serves.
+FROM ${BASE} AS kernel
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev
+COPY app/engines/winograd /srv/app/engines/winograd
+RUN python /srv/app/engines/winograd/build.py || true
+
 FROM ${BASE}
 LABEL org.opencontainers.image.title="image-classification-service" \
     org.opencontainers.image.licenses="Apache-2.0"
@@ -25,6 +31,7 @@ ENV CLASSIFIER_HOST=0.0.0.0 \
     PYTHONUNBUFFERED=1
 WORKDIR /srv
 COPY app app
+COPY --from=kernel /srv/app/engines/winograd app/engines/winograd
 # Whoever serves may write nothing there, and would compile it at every start: 0.2 s of one and a half.
 RUN python -m compileall -q app
 # A number, so that Kubernetes can prove with runAsNonRoot that it is not root.

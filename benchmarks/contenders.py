@@ -15,7 +15,7 @@ PEERS: Final = ROOT / "benchmarks" / "peers"
 OURS: Final = "ours"
 BASELINE: Final = "fastapi-savedmodel"
 TENSORFLOW: Final = "tensorflow"
-INT8: Final = "openvino-int8"
+FASTEST: Final = "auto"  # the engine that this service takes here, so that servers are compared
 PORTS: Final = 3  # that a server may need
 
 Settings = Mapping[str, str]
@@ -131,7 +131,7 @@ CONTENDERS: Final = (
     Contender(
         OURS,
         "this service",
-        "auto",
+        FASTEST,
         ("-m", "app"),
         {"multipart": Route("/predict", "file"), "raw": Route("/predict")},
         None,
@@ -162,6 +162,6 @@ CONTENDERS: Final = (
         {**_MLSERVER, **_mlserver(0, 32, 0.01)},
         _MLSERVER_TRIED,
     ),
-    _litserve("litserve-int8", INT8, _batched(2, 1, 8, 0.01, PEER_FAST_QUEUE="0")),
-    _bentoml("bentoml-int8", INT8, _batched(1, 0, 32, 60.0)),
+    _litserve("litserve-int8", FASTEST, _batched(2, 1, 8, 0.01, PEER_FAST_QUEUE="0")),
+    _bentoml("bentoml-int8", FASTEST, _batched(1, 0, 32, 60.0)),
 )

@@ -25,6 +25,11 @@ class RawEngine:
         self.probes: list[float] = []
 
     @property
+    def name(self) -> str:
+        """As it may be asked for."""
+        return f"{self._engine.name}-{self._engine.precision}"
+
+    @property
     def title(self) -> str:
         threads = f" in {self._engine.concurrency} threads" if self._engine.concurrency > 1 else ""
         return f"{self._engine.name} {self._engine.precision}, {self.batch} at a time{threads}"

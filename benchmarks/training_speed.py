@@ -19,6 +19,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as training does; 0 measu
 import keras
 import numpy as np
 
+from app import processor
 from app.cores import available_cores
 from training import resnet
 from training.augment import augmenter
@@ -26,7 +27,6 @@ from training.fit import Trainer
 from training.normalization import FusedBatchNormalization
 from training.processor import (
     has_bfloat16,
-    processor_flags,
     processor_name,
     use_bfloat16,
 )
@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=32, help="picture side in pixels (default 32)")
     parser.add_argument("--batch", type=int, default=128, help="pictures per step (default 128)")
     options = parser.parse_args()
-    flags = processor_flags()
+    flags = processor.flags()
     fits = [variant for variant in VARIANTS if has_bfloat16(flags) or not variant.bfloat16]
     augmented = [recipe.at_size(options.size) if options.size > 32 else recipe for recipe in (QUICK, FULL)]
     timed = [stepper(variant, options.size, options.batch) for variant in fits]

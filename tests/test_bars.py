@@ -2,7 +2,7 @@
 
 import pytest
 from bars import Run, judge, table
-from contenders import BASELINE, INT8, OURS, TENSORFLOW
+from contenders import BASELINE, OURS, TENSORFLOW
 from large_jpeg import Comparison
 from latency import Latency
 from load import Load
@@ -43,7 +43,11 @@ def run() -> Run:
     ours.raw_per_s = 700  # around the turn: not what the share is judged from
     ours.rounds = ROUNDS
     ours.cells.append(cell(0, 350, 4, rate=350))
-    peers = [turn(BASELINE, TENSORFLOW, 90, 11), turn("t", TENSORFLOW, 120, 9), turn("i", INT8, 400, 3)]
+    peers = [
+        turn(BASELINE, TENSORFLOW, 90, 11),
+        turn("t", TENSORFLOW, 120, 9),
+        turn("i", "openvino-int8", 400, 3),
+    ]
     return Run([ours, *peers], cores=2, large_jpeg=JPEG)
 
 

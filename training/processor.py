@@ -4,17 +4,7 @@ import os
 import platform
 from pathlib import Path
 
-CPU_INFO = Path("/proc/cpuinfo")
-
-
-def processor_flags(cpu_info: Path = CPU_INFO) -> frozenset[str]:
-    """The feature flags of the first processor, empty where the system does not list them."""
-    try:
-        text = cpu_info.read_text(encoding="utf-8")
-    except OSError:
-        return frozenset()
-    line = next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), "")
-    return frozenset(line.partition(":")[2].split())
+from app.processor import CPU_INFO
 
 
 def has_bfloat16(flags: frozenset[str]) -> bool:

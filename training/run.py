@@ -8,13 +8,14 @@ from typing import Any
 import keras
 from rich.console import Console
 
+from app import processor
 from app.repository import Repository, Version
 from training.assessment import ALL, Extent
 from training.data import Dataset
 from training.devices import Devices, all_machines
 from training.fit import Trainer
 from training.history import Epoch, History
-from training.processor import has_bfloat16, processor_flags, use_bfloat16
+from training.processor import has_bfloat16, use_bfloat16
 from training.progress import Step, training_progress
 from training.publish import Provenance, publish
 from training.recipe import Recipe
@@ -82,7 +83,7 @@ def train_and_publish(
         split=split,
         seconds=trainer.seconds,
         images_per_second=trainer.total_steps * recipe.batch_size / trainer.seconds,
-        bfloat16=has_bfloat16(processor_flags()) and not devices.gpus,
+        bfloat16=has_bfloat16(processor.flags()) and not devices.gpus,
         resumed=resumed,
         gpus=devices.gpus,
     )
@@ -101,7 +102,7 @@ def _trainer(
     recipe: Recipe, classes: int, pictures: Pictures, build: NetworkBuilder, devices: Devices
 ) -> Trainer:
     keras.utils.set_random_seed(recipe.seed)
-    use_bfloat16(has_bfloat16(processor_flags()))
+    use_bfloat16(has_bfloat16(processor.flags()))
     sizes = {phase.image_size for phase in recipe.phases}
     with devices.building():
         network = build(

@@ -1,6 +1,7 @@
 """What runs a published model. NumPy in, NumPy out; each engine loads its own heavy library.
 
-To add an engine: one file here with a class that is an `Engine` and a `Loader`, and one line in `_ENGINES`.
+To add an engine: one file or folder here with a class that is an `Engine` and a `Loader`, and one line in
+`_ENGINES`.
 """
 
 import logging
@@ -15,6 +16,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from app import processor
 from app.errors import EngineError, EngineNotInstalledError, EngineUnavailableError
 
 AUTO: Final = "auto"
@@ -26,8 +28,10 @@ _ENGINES: Final = {
     "openvino-int8": ("app.engines.openvino", "int8"),
     "openvino-bfloat16": ("app.engines.openvino", "bfloat16"),
     "openvino-float32": ("app.engines.openvino", "float32"),
+    "winograd-int8": ("app.engines.winograd", "int8"),
     "tensorflow": ("app.engines.tensorflow", "TensorFlowEngine"),
 }
+_FASTEST_WITH_AVX2_ALONE: Final = "winograd-int8"
 _SLOW_TO_IMPORT: Final = {"app.engines.tensorflow"}
 
 
@@ -118,25 +122,30 @@ def candidates(name: str) -> tuple[str, ...]:
     Raises:
         EngineError: there is no such name.
     """
-    found = tuple(each for each in _ENGINES if name in (AUTO, each, each.partition("-")[0]))
+    found = [each for each in _ENGINES if name in (AUTO, each, each.partition("-")[0])]
     if not found:
         raise EngineError(f"There is no engine {name!r}; choose one of: {', '.join(names())}.")
-    return found
+    if processor.has_avx2_alone(processor.flags()):
+        found.sort(key=lambda each: each != _FASTEST_WITH_AVX2_ALONE)
+    return tuple(found)
 
 
 def import_quickly(name: str) -> bool:
     """Imports the library of the first engine under this name if that takes no second; whether it does not.
 
-    One that is missing is told when it is chosen.
+    First is the one that can be used here. One that is missing is told when it is chosen.
 
     Raises:
         EngineError: there is no such name.
     """
-    module, _ = _ENGINES[candidates(name)[0]]
-    if module in _SLOW_TO_IMPORT:
-        return False
-    with suppress(ImportError):
-        import_module(module)
+    for candidate in candidates(name):
+        module, _ = _ENGINES[candidate]
+        if module in _SLOW_TO_IMPORT:
+            return False
+        with suppress(ImportError):
+            is_usable: Callable[[], bool] | None = getattr(import_module(module), "is_usable", None)
+            if is_usable is None or is_usable():
+                return True
     return True
 
 
