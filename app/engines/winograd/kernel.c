@@ -42,11 +42,14 @@ enum {
     MOST_BUFFERS = 32,
     COLOURS = 3,
     STEM_DEPTH = 9 * COLOURS,
-    STEM_ROWS = 4,
+    STEM_PLACES = 8,
 };
 
-/* How a convolution is computed: as one matrix product, or as Winograd's F(2x2, 3x3) or F(4x4, 3x3). */
-enum { DIRECT = 1, WINOGRAD_2 = 2, WINOGRAD_4 = 4 };
+/* How a convolution is computed: as one matrix product; as Winograd's F(2x2, 3x3) or F(4x4, 3x3); or, where the
+ * stride is 2, as F(2x2, 2x2) of the even pixels and what the odd ones add: with w = (a, b, c), the results
+ * a v0 + b v1 + c v2 and a v2 + b v3 + c v4 need five multiplications in place of six, in two dimensions 25 of
+ * 36. */
+enum { DIRECT, WINOGRAD_2, WINOGRAD_4, STRIDED_2 };
 
 typedef struct {
     int32_t form, kernel, stride;
@@ -65,7 +68,7 @@ typedef struct {
 typedef struct {
     int32_t height, width, out_channels, output, kept;
     const float *factor, *shift;  /* [COLOURS] */
-    const float *weights;         /* [out_channels / PANEL][STEM_DEPTH][PANEL] */
+    const float *weights;         /* [out_channels / 8][STEM_DEPTH][8] */
     const float *bias;
     float steps_per_unit;
 } Stem;
@@ -176,6 +179,16 @@ INLINE void values_2(const __m256i *v, int step, __m256i *to)
     to[3] = SUB(v1, v3);
 }
 
+INLINE void values_strided_2(const __m256i *v, int step, __m256i *to)
+{
+    const __m256i v0 = v[0], v1 = v[step], v2 = v[2 * step], v3 = v[3 * step], v4 = v[4 * step];
+    to[0] = SUB(v0, v2);
+    to[1] = v2;
+    to[2] = SUB(v4, v2);
+    to[3] = v1;
+    to[4] = v3;
+}
+
 INLINE void values_4(const __m256i *v, int step, __m256i *to)
 {
     const __m256i v0 = v[0], v1 = v[step], v2 = v[2 * step];
@@ -200,6 +213,14 @@ INLINE void taps_2(const __m256i *w, int step, __m256i *to)
     to[3] = ADD(w[2 * step], w[2 * step]);
 }
 
+INLINE void taps_strided_2(const __m256i *w, int step, __m256i *to)
+{
+    to[0] = w[0];
+    to[1] = ADD(w[0], w[2 * step]);
+    to[2] = w[2 * step];
+    to[3] = w[step];
+}
+
 INLINE void taps_4(const __m256i *w, int step, __m256i *to)
 {
     const __m256i ends = ADD(w[0], w[2 * step]), twice = ADD(w[step], w[step]);
@@ -220,6 +241,13 @@ INLINE void results_2(const __m256 *p, int step, __m256 *to)
     to[1] = _mm256_sub_ps(_mm256_sub_ps(p1, p2), p3);
 }
 
+INLINE void results_strided_2(const __m256 *p, int step, __m256 *to)
+{
+    const __m256 p0 = p[0], p1 = p[step], p2 = p[2 * step], p3 = p[3 * step], p4 = p[4 * step];
+    to[0] = _mm256_add_ps(_mm256_add_ps(p0, p1), p3);
+    to[1] = _mm256_add_ps(_mm256_add_ps(p1, p2), p4);
+}
+
 /* A^T p, times 24: the rows of G had been multiplied by 4, -6, -6, 24, 24 and 1. */
 INLINE void results_4(const __m256 *p, int step, __m256 *to)
 {
@@ -235,6 +263,45 @@ INLINE void results_4(const __m256 *p, int step, __m256 *to)
     to[3] = _mm256_fmadd_ps(p5, _mm256_set1_ps(24), last);
 }
 
+/* Results of a tile in one dimension, values that they need, and taps transformed. */
+INLINE int side_of(int form) { return form == WINOGRAD_4 ? 4 : form == DIRECT ? 1 : 2; }
+INLINE int size_of(int form) { return form == WINOGRAD_4 ? 6 : form == WINOGRAD_2 ? 4 : 5; }
+INLINE int taps_of(int form) { return form == WINOGRAD_4 ? 6 : 4; }
+
+/* Which transformed taps belong to a point of the tile: both odd values of STRIDED_2 have the same. */
+INLINE int taps_at(int point, int form)
+{
+    const int size = size_of(form), taps = taps_of(form), i = point / size, j = point % size;
+    return smaller(i, taps - 1) * taps + smaller(j, taps - 1);
+}
+
+INLINE void transform_line(const __m256i *v, int step, __m256i *to, const int form)
+{
+    switch (form) {
+    case WINOGRAD_4: values_4(v, step, to); break;
+    case WINOGRAD_2: values_2(v, step, to); break;
+    default: values_strided_2(v, step, to);
+    }
+}
+
+INLINE void transform_taps_line(const __m256i *w, int step, __m256i *to, const int form)
+{
+    switch (form) {
+    case WINOGRAD_4: taps_4(w, step, to); break;
+    case WINOGRAD_2: taps_2(w, step, to); break;
+    default: taps_strided_2(w, step, to);
+    }
+}
+
+INLINE void restore_line(const __m256 *p, int step, __m256 *to, const int form)
+{
+    switch (form) {
+    case WINOGRAD_4: results_4(p, step, to); break;
+    case WINOGRAD_2: results_2(p, step, to); break;
+    default: results_strided_2(p, step, to);
+    }
+}
+
 /* ---- a convolution ------------------------------------------------------------------------------------- */
 
 /* Eight channels of activations, from float32. */
@@ -243,29 +310,6 @@ static inline void write_steps(__m256 value, float steps_per_unit, uint8_t *to)
     __m256i steps = _mm256_cvtps_epi32(_mm256_mul_ps(value, _mm256_set1_ps(steps_per_unit)));
     __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(steps), _mm256_extracti128_si256(steps, 1));
     _mm_storel_epi64((__m128i *)to, _mm_packus_epi16(words, words));
-}
-
-/* Finishes eight channels of one place: `sum` is of whole numbers. */
-INLINE void finish(
-    const Convolution *by, const Buffers *in, __m256 sum, int image, int row, int column, int channel)
-{
-    const int64_t place = (int64_t)row * by->out_width + column;
-    const __m256 scale = _mm256_loadu_ps(by->scale + channel), bias = _mm256_loadu_ps(by->bias + channel);
-    __m256 value = _mm256_fmadd_ps(sum, scale, bias);
-    if (by->addend >= 0) {
-        const float *addend = in->sums[by->addend] + image * in->sum_steps[by->addend];
-        value = _mm256_add_ps(value, _mm256_loadu_ps(addend + place * by->out_channels + channel));
-    }
-    if (by->has_relu) value = _mm256_max_ps(value, _mm256_setzero_ps());
-    if (by->kept >= 0) {
-        float *kept = in->sums[by->kept] + image * in->sum_steps[by->kept];
-        _mm256_storeu_ps(kept + place * by->out_channels + channel, value);
-    }
-    if (by->output >= 0) {
-        uint8_t *output = in->activations[by->output] + image * in->activation_steps[by->output];
-        int64_t within_border = (int64_t)(row + 1) * (by->out_width + 2) + column + 1;
-        write_steps(value, by->steps_per_unit, output + within_border * by->out_channels + channel);
-    }
 }
 
 /* Where a tile of `side` x `side` results is, tiles being numbered through all pictures. */
@@ -279,21 +323,65 @@ static inline Place place_of(const Convolution *by, int tile, int side)
     return (Place){tile / in_image, tile % in_image / in_row * side, tile % in_row * side};
 }
 
+/* Where the results of a tile go, and what is added to them: its first place; NULL for what is not. */
+typedef struct {
+    const float *addend;
+    float *kept;
+    uint8_t *output;
+    int64_t sum_line, output_line; /* elements from a row to the next */
+} Target;
+
+static inline Target target_at(const Convolution *by, const Buffers *in, Place at)
+{
+    const int64_t sum_line = (int64_t)by->out_width * by->out_channels;
+    const int64_t output_line = sum_line + 2 * by->out_channels;
+    const int64_t place = at.row * sum_line + (int64_t)at.column * by->out_channels;
+    const int64_t within_border = (at.row + 1) * output_line + (int64_t)(at.column + 1) * by->out_channels;
+    Target target = {NULL, NULL, NULL, sum_line, output_line};
+    if (by->addend >= 0) target.addend = in->sums[by->addend] + at.image * in->sum_steps[by->addend] + place;
+    if (by->kept >= 0) target.kept = in->sums[by->kept] + at.image * in->sum_steps[by->kept] + place;
+    if (by->output >= 0)
+        target.output =
+            in->activations[by->output] + at.image * in->activation_steps[by->output] + within_border;
+    return target;
+}
+
+/* Finishes eight channels of `side` x `side` results, which are sums of whole numbers. */
+INLINE void finish(
+    const Convolution *by, const Target *to, __m256 results[][4], int channel, const int side)
+{
+    const __m256 scale = _mm256_loadu_ps(by->scale + channel), bias = _mm256_loadu_ps(by->bias + channel);
+    const __m256 least = _mm256_set1_ps(by->has_relu ? 0 : -INFINITY);
+    for (int i = 0; i < side; i++) {
+        const int64_t sum_at = i * to->sum_line + channel, output_at = i * to->output_line + channel;
+        for (int j = 0; j < side; j++) {
+            const int64_t column = (int64_t)j * by->out_channels;
+            __m256 value = _mm256_fmadd_ps(results[i][j], scale, bias);
+            if (to->addend) value = _mm256_add_ps(value, _mm256_loadu_ps(to->addend + sum_at + column));
+            value = _mm256_max_ps(value, least);
+            if (to->kept) _mm256_storeu_ps(to->kept + sum_at + column, value);
+            if (to->output) write_steps(value, by->steps_per_unit, to->output + output_at + column);
+        }
+    }
+}
+
+/* Where the window of a result begins: that of a 3x3 of stride 1 on the border, the others behind it. */
 static inline const uint8_t *input_at(const Convolution *by, const Buffers *in, Place at)
 {
     const uint8_t *image = in->activations[by->input] + at.image * in->activation_steps[by->input];
-    const int64_t row = (int64_t)at.row * by->stride, column = (int64_t)at.column * by->stride;
+    const int border = by->kernel == 3 && by->stride == 1 ? 0 : 1;
+    const int64_t row = at.row * by->stride + border, column = at.column * by->stride + border;
     return image + (row * (by->in_width + 2) + column) * by->in_channels;
 }
 
 /* values[point][tiles][in_channels] of the tiles from `first`, with a gap behind each point. */
 INLINE void transform(
-    const Convolution *by, const Buffers *in, int first, int tiles, int16_t *values, const int side)
+    const Convolution *by, const Buffers *in, int first, int tiles, int16_t *values, const int form)
 {
-    const int size = side + 2, channels = by->in_channels;
+    const int size = size_of(form), channels = by->in_channels;
     const int64_t line = (int64_t)(by->in_width + 2) * channels, plane = (int64_t)tiles * channels + GAP;
     for (int tile = 0; tile < tiles; tile++) {
-        const uint8_t *from = input_at(by, in, place_of(by, first + tile, side));
+        const uint8_t *from = input_at(by, in, place_of(by, first + tile, side_of(form)));
         for (int channel = 0; channel < channels; channel += 16) {
             __m256i v[6], half[6][6];
             for (int j = 0; j < size; j++) {
@@ -301,12 +389,10 @@ INLINE void transform(
                     const uint8_t *at = from + i * line + j * channels + channel;
                     v[i] = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)at));
                 }
-                if (side == 4) values_4(v, 1, half[j]);
-                else values_2(v, 1, half[j]);
+                transform_line(v, 1, half[j], form);
             }
             for (int i = 0; i < size; i++) {
-                if (side == 4) values_4(&half[0][i], 6, v);
-                else values_2(&half[0][i], 6, v);
+                transform_line(&half[0][i], 6, v, form);
                 int16_t *to = values + i * size * plane + (int64_t)tile * channels + channel;
                 for (int j = 0; j < size; j++) _mm256_store_si256((__m256i *)(to + j * plane), v[j]);
             }
@@ -314,25 +400,20 @@ INLINE void transform(
     }
 }
 
-/* weights[point][in_channels / 2][PANEL][2] of a panel of output channels. */
-INLINE void transform_taps(
-    const Convolution *by, int number, int16_t *weights, const int side)
+/* weights[taps][in_channels / 2][PANEL][2] of a panel of output channels, with a gap behind each. */
+INLINE void transform_taps(const Convolution *by, int number, int16_t *weights, const int form)
 {
-    const int size = side + 2, pairs = by->in_channels / 2;
-    const int64_t plane = (int64_t)pairs * 2 * PANEL + GAP;
-    const int8_t *taps = by->taps + (int64_t)number * 9 * pairs * 2 * PANEL;
-    for (int half_pair = 0; half_pair < 2 * pairs; half_pair++, taps += 9 * PANEL, weights += PANEL) {
+    const int count = taps_of(form), channels = by->in_channels;
+    const int64_t plane = (int64_t)channels * PANEL + GAP;
+    const int8_t *taps = by->taps + (int64_t)number * 9 * channels * PANEL;
+    for (int n = 0; n < channels; n++, taps += 9 * PANEL, weights += PANEL) {
         __m256i w[9], half[3][6], whole[6];
         for (int k = 0; k < 9; k++) w[k] = _mm256_cvtepi8_epi16(_mm_load_si128((const __m128i *)taps + k));
-        for (int k = 0; k < 3; k++) {
-            if (side == 4) taps_4(w + k, 3, half[k]);
-            else taps_2(w + k, 3, half[k]);
-        }
-        for (int i = 0; i < size; i++) {
-            if (side == 4) taps_4(&half[0][i], 6, whole);
-            else taps_2(&half[0][i], 6, whole);
-            for (int j = 0; j < size; j++)
-                _mm256_store_si256((__m256i *)(weights + (i * size + j) * plane), whole[j]);
+        for (int k = 0; k < 3; k++) transform_taps_line(w + k, 3, half[k], form);
+        for (int i = 0; i < count; i++) {
+            transform_taps_line(&half[0][i], 6, whole, form);
+            for (int j = 0; j < count; j++)
+                _mm256_store_si256((__m256i *)(weights + (i * count + j) * plane), whole[j]);
         }
     }
 }
@@ -340,28 +421,23 @@ INLINE void transform_taps(
 /* Results of the tiles from `first`, from products[point][TILES][columns], from this channel on. */
 INLINE void restore(
     const Convolution *by, const Buffers *in, int first, int tiles, int from_channel, const int32_t *products,
-    const int columns, const int side)
+    const int columns, const int form)
 {
-    const int size = side + 2;
+    const int size = size_of(form), side = side_of(form);
     for (int tile = 0; tile < tiles; tile++) {
-        const Place at = place_of(by, first + tile, side);
+        const Target target = target_at(by, in, place_of(by, first + tile, side));
         for (int channel = 0; channel < columns; channel += 8) {
             const int32_t *from = products + tile * columns + channel;
-            __m256 p[6], half[6][4], results[4];
+            __m256 p[6], half[6][4], results[4][4];
             for (int j = 0; j < size; j++) {
                 for (int i = 0; i < size; i++) {
                     const int32_t *product = from + (i * size + j) * TILES * columns;
                     p[i] = _mm256_cvtepi32_ps(_mm256_load_si256((const __m256i *)product));
                 }
-                if (side == 4) results_4(p, 1, half[j]);
-                else results_2(p, 1, half[j]);
+                restore_line(p, 1, half[j], form);
             }
-            for (int i = 0; i < side; i++) {
-                if (side == 4) results_4(&half[0][i], 4, results);
-                else results_2(&half[0][i], 4, results);
-                for (int j = 0; j < side; j++)
-                    finish(by, in, results[j], at.image, at.row + i, at.column + j, from_channel + channel);
-            }
+            for (int i = 0; i < side; i++) restore_line(&half[0][i], 4, results[i], form);
+            finish(by, &target, results, from_channel + channel, side);
         }
     }
 }
@@ -371,22 +447,23 @@ typedef struct {
 } Range;
 
 /* `channels` begin and end at multiples of CHUNK. */
-INLINE void winograd(
+INLINE void winograd_many(
     const Convolution *by, const Buffers *in, const Scratch *scratch, Range tiles, Range channels,
-    const int side)
+    const int form)
 {
-    const int points = (side + 2) * (side + 2);
+    const int points = size_of(form) * size_of(form);
     const int64_t depth = by->in_channels;
     for (int first = tiles.from; first < tiles.to; first += TILES) {
         const int count = smaller(TILES, tiles.to - first);
         const int64_t plane = count * depth + GAP;
-        transform(by, in, first, count, scratch->values, side);
+        transform(by, in, first, count, scratch->values, form);
         for (int channel = channels.from; channel < channels.to; channel += CHUNK) {
-            for (int point = 0; point < points; point++)
-                multiply(scratch->values + point * plane,
-                         by->weights + ((int64_t)point * by->out_channels + channel) * depth, depth, count,
+            for (int point = 0; point < points; point++) {
+                const int64_t column = (int64_t)taps_at(point, form) * by->out_channels + channel;
+                multiply(scratch->values + point * plane, by->weights + column * depth, depth, count,
                          scratch->products + point * TILES * CHUNK, CHUNK);
-            restore(by, in, first, count, channel, scratch->products, CHUNK, side);
+            }
+            restore(by, in, first, count, channel, scratch->products, CHUNK, form);
         }
     }
 }
@@ -395,19 +472,27 @@ INLINE void winograd(
  * compute: of 512 channels they are 8 MB, where the taps are 2. */
 INLINE void winograd_few(
     const Convolution *by, const Buffers *in, const Scratch *scratch, Range tiles, Range channels,
-    const int side)
+    const int form)
 {
-    const int points = (side + 2) * (side + 2), count = tiles.to - tiles.from;
+    const int points = size_of(form) * size_of(form), count = tiles.to - tiles.from;
     const int64_t depth = by->in_channels;
-    transform(by, in, tiles.from, count, scratch->values, side);
+    transform(by, in, tiles.from, count, scratch->values, form);
     for (int channel = channels.from; channel < channels.to; channel += PANEL) {
-        transform_taps(by, channel / PANEL, scratch->weights, side);
+        transform_taps(by, channel / PANEL, scratch->weights, form);
         for (int point = 0; point < points; point++)
             multiply(scratch->values + point * (count * depth + GAP),
-                     scratch->weights + point * (depth * PANEL + GAP), depth, count,
+                     scratch->weights + taps_at(point, form) * (depth * PANEL + GAP), depth, count,
                      scratch->products + point * TILES * PANEL, PANEL);
-        restore(by, in, tiles.from, count, channel, scratch->products, PANEL, side);
+        restore(by, in, tiles.from, count, channel, scratch->products, PANEL, form);
     }
+}
+
+INLINE void winograd(
+    const Convolution *by, const Buffers *in, const Scratch *scratch, Range tiles, Range channels,
+    const int form)
+{
+    if (by->taps && tiles.to - tiles.from <= FEW) winograd_few(by, in, scratch, tiles, channels, form);
+    else winograd_many(by, in, scratch, tiles, channels, form);
 }
 
 static void direct(
@@ -415,13 +500,11 @@ static void direct(
 {
     const int in_channels = by->in_channels, row = by->kernel * in_channels;
     const int64_t depth = (int64_t)by->kernel * row, line = (int64_t)(by->in_width + 2) * in_channels;
-    /* The window of stride 1 begins on the border, that of stride 2 (and that of 1x1) behind it. */
-    const int64_t begin = by->kernel == 3 && by->stride == 1 ? 0 : line + in_channels;
     for (int first = places.from; first < places.to; first += TILES) {
         const int count = smaller(TILES, places.to - first);
         int16_t *to = scratch->values;
         for (int n = 0; n < count; n++) {
-            const uint8_t *from = input_at(by, in, place_of(by, first + n, 1)) + begin;
+            const uint8_t *from = input_at(by, in, place_of(by, first + n, 1));
             for (int i = 0; i < by->kernel; i++)
                 for (int k = 0; k < row; k += 16, to += 16) {
                     __m128i steps = _mm_loadu_si128((const __m128i *)(from + i * line + k));
@@ -431,81 +514,86 @@ static void direct(
         for (int channel = channels.from; channel < channels.to; channel += CHUNK) {
             multiply(scratch->values, by->weights + channel * depth, depth, count, scratch->products, CHUNK);
             for (int n = 0; n < count; n++) {
-                const Place at = place_of(by, first + n, 1);
+                const Target target = target_at(by, in, place_of(by, first + n, 1));
                 for (int c = 0; c < CHUNK; c += 8) {
                     const __m256i *sum = (const __m256i *)(scratch->products + n * CHUNK + c);
-                    const __m256 value = _mm256_cvtepi32_ps(_mm256_load_si256(sum));
-                    finish(by, in, value, at.image, at.row, at.column, channel + c);
+                    __m256 result[1][4] = {{_mm256_cvtepi32_ps(_mm256_load_si256(sum))}};
+                    finish(by, &target, result, channel + c, 1);
                 }
             }
         }
     }
 }
 
-static int side_of(const Convolution *by) { return by->form == DIRECT ? 1 : by->form; }
-
 static int tiles_in_image(const Convolution *by)
 {
-    return by->out_height * by->out_width / (side_of(by) * side_of(by));
+    return by->out_height * by->out_width / (side_of(by->form) * side_of(by->form));
 }
 
 static void convolve(
     const Convolution *by, const Buffers *in, const Scratch *scratch, Range tiles, Range channels)
 {
-    const bool are_few = by->taps && tiles.to - tiles.from <= FEW;
     switch (by->form) {
-    case WINOGRAD_4:
-        if (are_few) winograd_few(by, in, scratch, tiles, channels, 4);
-        else winograd(by, in, scratch, tiles, channels, 4);
-        break;
-    case WINOGRAD_2:
-        if (are_few) winograd_few(by, in, scratch, tiles, channels, 2);
-        else winograd(by, in, scratch, tiles, channels, 2);
-        break;
+    case WINOGRAD_4: winograd(by, in, scratch, tiles, channels, WINOGRAD_4); break;
+    case WINOGRAD_2: winograd(by, in, scratch, tiles, channels, WINOGRAD_2); break;
+    case STRIDED_2: winograd(by, in, scratch, tiles, channels, STRIDED_2); break;
     default: direct(by, in, scratch, tiles, channels);
     }
 }
 
 /* ---- before and after ---------------------------------------------------------------------------------- */
 
+/* [height + 2][width + 2][COLOURS], within a border that stays 0. */
+static void scale_pixels(const Stem *stem, const uint8_t *image, float *pixels)
+{
+    for (int y = 0; y < stem->height; y++) {
+        float *to = pixels + ((int64_t)(y + 1) * (stem->width + 2) + 1) * COLOURS;
+        for (int x = 0; x < stem->width; x++)
+            for (int c = 0; c < COLOURS; c++) *to++ = *image++ * stem->factor[c] + stem->shift[c];
+    }
+}
+
+/* The windows of STEM_PLACES places in a row; what is right of the picture has that of its last place. */
+static void gather(const Stem *stem, const float *pixels, int row, int column, float windows[][STEM_DEPTH])
+{
+    const int64_t line = (int64_t)(stem->width + 2) * COLOURS;
+    for (int n = 0; n < STEM_PLACES; n++) {
+        const float *from = pixels + row * line + smaller(column + n, stem->width - 1) * COLOURS;
+        for (int i = 0; i < 3; i++) memcpy(&windows[n][9 * i], from + i * line, 9 * sizeof(float));
+    }
+}
+
 static void begin(const Stem *stem, const Buffers *in, const Scratch *scratch, const uint8_t *image, int number)
 {
-    const int width = stem->width + 2, row = width * COLOURS;
-    float *pixels = scratch->pixels; /* [height + 2][width + 2][COLOURS], and its border stays 0 */
-    for (int y = 0; y < stem->height; y++)
-        for (int x = 0; x < stem->width * COLOURS; x++)
-            pixels[(y + 1) * row + COLOURS + x] =
-                *image++ * stem->factor[x % COLOURS] + stem->shift[x % COLOURS];
-    uint8_t *output = in->activations[stem->output] + number * in->activation_steps[stem->output];
+    const int channels = stem->out_channels;
+    uint8_t *output = stem->output < 0 ? NULL
+        : in->activations[stem->output] + number * in->activation_steps[stem->output];
     float *kept = stem->kept < 0 ? NULL : in->sums[stem->kept] + number * in->sum_steps[stem->kept];
-    const int places = stem->height * stem->width;
-    for (int first = 0; first < places; first += STEM_ROWS) {
-        float window[STEM_ROWS][STEM_DEPTH];
-        for (int r = 0; r < STEM_ROWS; r++) {
-            const int at = smaller(first + r, places - 1), y = at / stem->width, x = at % stem->width;
-            for (int i = 0; i < 3; i++)
-                memcpy(&window[r][i * 9], pixels + (y + i) * row + x * COLOURS, 9 * sizeof(float));
-        }
-        for (int channel = 0; channel < stem->out_channels; channel += PANEL) {
-            const float *weights = stem->weights + channel * STEM_DEPTH;
-            __m256 sums[STEM_ROWS][2];
-            for (int r = 0; r < STEM_ROWS; r++)
-                for (int h = 0; h < 2; h++) sums[r][h] = _mm256_loadu_ps(stem->bias + channel + 8 * h);
-            for (int k = 0; k < STEM_DEPTH; k++)
-                for (int r = 0; r < STEM_ROWS; r++)
-                    for (int h = 0; h < 2; h++)
-                        sums[r][h] = _mm256_fmadd_ps(_mm256_broadcast_ss(&window[r][k]),
-                                                     _mm256_loadu_ps(weights + k * PANEL + 8 * h), sums[r][h]);
-            for (int r = 0; r < STEM_ROWS && first + r < places; r++)
-                for (int h = 0; h < 2; h++) {
-                    const int at = first + r, y = at / stem->width, x = at % stem->width, c = channel + 8 * h;
-                    const __m256 value = _mm256_max_ps(sums[r][h], _mm256_setzero_ps());
-                    const int64_t within_border = (int64_t)(y + 1) * width + x + 1;
-                    if (kept) _mm256_storeu_ps(kept + (int64_t)at * stem->out_channels + c, value);
-                    write_steps(value, stem->steps_per_unit, output + within_border * stem->out_channels + c);
+    scale_pixels(stem, image, scratch->pixels);
+    for (int y = 0; y < stem->height; y++)
+        for (int x = 0; x < stem->width; x += STEM_PLACES) {
+            const int count = smaller(STEM_PLACES, stem->width - x);
+            const int64_t place = ((int64_t)y * stem->width + x) * channels;
+            const int64_t within_border = ((int64_t)(y + 1) * (stem->width + 2) + x + 1) * channels;
+            float windows[STEM_PLACES][STEM_DEPTH];
+            gather(stem, scratch->pixels, y, x, windows);
+            for (int channel = 0; channel < channels; channel += 8) {
+                const float *weights = stem->weights + channel * STEM_DEPTH;
+                __m256 sums[STEM_PLACES];
+                for (int n = 0; n < STEM_PLACES; n++) sums[n] = _mm256_loadu_ps(stem->bias + channel);
+                for (int k = 0; k < STEM_DEPTH; k++) {
+                    const __m256 weight = _mm256_loadu_ps(weights + 8 * k);
+                    for (int n = 0; n < STEM_PLACES; n++)
+                        sums[n] = _mm256_fmadd_ps(_mm256_broadcast_ss(&windows[n][k]), weight, sums[n]);
                 }
+                for (int n = 0; n < count; n++) {
+                    const __m256 value = _mm256_max_ps(sums[n], _mm256_setzero_ps());
+                    const int64_t at = (int64_t)n * channels + channel;
+                    if (kept) _mm256_storeu_ps(kept + place + at, value);
+                    if (output) write_steps(value, stem->steps_per_unit, output + within_border + at);
+                }
+            }
         }
-    }
 }
 
 static float sum_of(__m256 v)
@@ -737,19 +825,25 @@ void classify_alone(Crew *crew, const Network *network, const Buffers *buffers, 
 /* How many values, weights and products a thread needs for this convolution. */
 void workspace(const Convolution *by, int64_t *values, int64_t *weights, int64_t *products)
 {
-    const int size = side_of(by) + 2, points = by->form == DIRECT ? 1 : size * size;
+    const int points = by->form == DIRECT ? 1 : size_of(by->form) * size_of(by->form);
     const int64_t depth = by->in_channels * (by->form == DIRECT ? (int64_t)by->kernel * by->kernel : 1);
     *values = points * (TILES * depth + GAP);
-    *weights = by->taps ? points * (depth * PANEL + GAP) : 0;
+    *weights = by->taps ? taps_of(by->form) * taps_of(by->form) * (depth * PANEL + GAP) : 0;
     *products = (int64_t)points * TILES * CHUNK;
 }
 
 /* Rows of G, scaled to whole numbers, and how far those of B^T reach: the sums of what is positive and of what
  * is negative in them. */
-static const int16_t G2[4][3] = {{2, 0, 0}, {1, 1, 1}, {1, -1, 1}, {0, 0, 2}};
-static const int16_t G4[6][3] = {{1, 0, 0}, {1, 1, 1}, {1, -1, 1}, {1, 2, 4}, {1, -2, 4}, {0, 0, 1}};
-static const int REACH2[4][2] = {{1, 1}, {2, 0}, {1, 1}, {1, 1}};
-static const int REACH4[6][2] = {{5, 5}, {2, 8}, {5, 5}, {3, 3}, {3, 3}, {5, 5}};
+typedef struct {
+    int taps[6][3], reach[6][2];
+} Transform;
+
+static const Transform TRANSFORMS[] = {
+    [WINOGRAD_2] = {{{2, 0, 0}, {1, 1, 1}, {1, -1, 1}, {0, 0, 2}}, {{1, 1}, {2, 0}, {1, 1}, {1, 1}}},
+    [WINOGRAD_4] = {{{1, 0, 0}, {1, 1, 1}, {1, -1, 1}, {1, 2, 4}, {1, -2, 4}, {0, 0, 1}},
+                    {{5, 5}, {2, 8}, {5, 5}, {3, 3}, {3, 3}, {5, 5}}},
+    [STRIDED_2] = {{{1, 0, 0}, {1, 0, 1}, {0, 0, 1}, {0, 1, 0}}, {{1, 1}, {1, 0}, {1, 1}, {1, 0}}},
+};
 
 static inline int64_t packed(int64_t depth, int channels, int point, int k, int channel)
 {
@@ -761,7 +855,8 @@ static inline int64_t packed(int64_t depth, int channels, int point, int k, int 
  * Returns how large the sum of products may get, whatever the picture; below 2^31 all of it is exact. */
 double pack(const int8_t *weights, int out, int in, int kernel, int form, int16_t *to)
 {
-    const int size = form + 2, taps = kernel * kernel;
+    const int size = taps_of(form), taps = kernel * kernel;
+    const Transform *by = &TRANSFORMS[form];
     double most = 0;
     for (int o = 0; o < out; o++) {
         double reach[MOST_POINTS] = {0};
@@ -770,25 +865,21 @@ double pack(const int8_t *weights, int out, int in, int kernel, int form, int16_
             if (form == DIRECT) {
                 for (int k = 0; k < taps; k++) {
                     to[packed((int64_t)taps * in, out, 0, k * in + c, o)] = w[k];
-                    reach[0] += 255.0 * (w[k] < 0 ? -w[k] : w[k]);
+                    reach[0] += 255.0 * abs(w[k]);
                 }
                 continue;
             }
             int half[6][3];
             for (int i = 0; i < size; i++)
-                for (int k = 0; k < 3; k++) {
-                    const int16_t *g = form == WINOGRAD_4 ? G4[i] : G2[i];
-                    half[i][k] = g[0] * w[k] + g[1] * w[3 + k] + g[2] * w[6 + k];
-                }
+                for (int k = 0; k < 3; k++)
+                    half[i][k] = by->taps[i][0] * w[k] + by->taps[i][1] * w[3 + k] + by->taps[i][2] * w[6 + k];
             for (int i = 0; i < size; i++)
                 for (int j = 0; j < size; j++) {
-                    const int16_t *g = form == WINOGRAD_4 ? G4[j] : G2[j];
-                    const int *a = form == WINOGRAD_4 ? REACH4[i] : REACH2[i];
-                    const int *b = form == WINOGRAD_4 ? REACH4[j] : REACH2[j];
+                    const int *g = by->taps[j], *a = by->reach[i], *b = by->reach[j];
                     const int u = g[0] * half[i][0] + g[1] * half[i][1] + g[2] * half[i][2];
                     const int same = a[0] * b[0] + a[1] * b[1], other = a[0] * b[1] + a[1] * b[0];
                     to[packed(in, out, i * size + j, c, o)] = (int16_t)u;
-                    reach[i * size + j] += 255.0 * (same > other ? same : other) * (u < 0 ? -u : u);
+                    reach[i * size + j] += 255.0 * (same > other ? same : other) * abs(u);
                 }
         }
         for (int point = 0; point < MOST_POINTS; point++)

@@ -11,13 +11,10 @@ from numpy.typing import NDArray
 from app.engines.winograd.build import library
 from app.errors import EngineUnavailableError
 
-PANEL: Final = 16
 CHUNK: Final = 32
 MOST_BUFFERS: Final = 32
 
-DIRECT: Final = 1
-WINOGRAD_2: Final = 2
-WINOGRAD_4: Final = 4
+DIRECT, WINOGRAD_2, WINOGRAD_4, STRIDED_2 = range(4)  # the forms of a convolution
 
 _ALIGNMENT: Final = 64
 

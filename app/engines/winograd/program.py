@@ -13,16 +13,17 @@ from numpy.typing import NDArray
 
 from app import parallel
 from app.engines.winograd import kernel
-from app.engines.winograd.kernel import CHUNK, DIRECT, PANEL, WINOGRAD_2, WINOGRAD_4
+from app.engines.winograd.kernel import CHUNK, DIRECT, STRIDED_2, WINOGRAD_2, WINOGRAD_4
 from app.engines.winograd.network import Convolution, Network
 from app.errors import EngineUnavailableError
 
-# What the scale of the rows of G makes of the sums: (2 * 2), (24 * 24).
-_SCALE: Final = {DIRECT: 1, WINOGRAD_2: 4, WINOGRAD_4: 576}
+# Transformed weights of an input and an output channel, and what the scale of G's rows makes of the sums.
+_POINTS: Final = {WINOGRAD_2: 4 * 4, WINOGRAD_4: 6 * 6, STRIDED_2: 4 * 4}
+_SCALE: Final = {DIRECT: 1, WINOGRAD_2: 2 * 2, WINOGRAD_4: 24 * 24, STRIDED_2: 1}
 _LARGEST_SUM: Final = 2.0**31
 # Results of fewer places than this make too few tiles in one picture to be worth reading the weights for.
 _PLACES_ALONE: Final = 128
-_REGISTER: Final = 8
+_REGISTER: Final = 8  # float32 numbers that the kernel computes at the same time
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +170,7 @@ class Program:
         out, depth, size, _ = of.weights.shape
         weights = np.ascontiguousarray(of.weights)
         for form in _forms(of, height, width):
-            points = (form + 2) ** 2 if form != DIRECT else size * size
-            packed = kernel.zeros(points * out * depth, np.int16)
+            packed = kernel.zeros(_POINTS.get(form, size * size) * out * depth, np.int16)
             most = self._library.pack(weights.ctypes.data, out, depth, size, form, packed.ctypes.data)
             if most < _LARGEST_SUM:
                 self._kept.append(packed)
@@ -186,7 +186,7 @@ class Program:
 
     def _stem_of(self, network: Network) -> kernel.Stem:
         stem = network.stem
-        taps = stem.weights.transpose(2, 3, 1, 0).reshape(-1, len(stem.bias) // PANEL, PANEL)
+        taps = stem.weights.transpose(2, 3, 1, 0).reshape(-1, len(stem.bias) // _REGISTER, _REGISTER)
         return kernel.Stem(
             height=self.height,
             width=self.width,
@@ -250,6 +250,8 @@ def _forms(of: Convolution, height: int, width: int) -> Iterator[int]:
             yield WINOGRAD_4
         if height % 2 == width % 2 == 0:
             yield WINOGRAD_2
+    if of.weights.shape[-1] == 3 and of.stride == 2 and height % 2 == width % 2 == 0:
+        yield STRIDED_2
     yield DIRECT
 
 
