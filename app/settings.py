@@ -86,7 +86,7 @@ class Settings(BaseSettings):
     engine: Annotated[str, Field(description="what runs the model")] = "auto"
     engine_threads: Annotated[Threads, Field(description="cores for the engine; 0 for all")] = 0
     engine_streams: Annotated[
-        Threads, Field(description="batches that OpenVINO computes at once; 0 for one per core")
+        Threads, Field(description="batches that the engine computes at once; 0 for one per core")
     ] = 0
     max_batch_pictures: Annotated[
         PositiveInt, Field(description="pictures that the engine takes at once, at most")

@@ -1,7 +1,7 @@
 """How a process that serves starts: the model is loaded while the framework is imported.
 
-Each takes most of a second, and neither needs the other before the end. What an engine computes while it is
-loaded needs no lock of Python's, so on two cores both go on at the same time.
+On OpenVINO each takes most of a second, and neither needs the other before the end. What an engine computes
+while it is loaded needs no lock of Python's, so on two cores both go on at the same time.
 """
 
 import asyncio

@@ -36,7 +36,11 @@ SERVER: Final[dict[str, Any]] = {
     "version": __version__,
     "extensions": ["binary_tensor_data", "classification"],
 }
-_PLATFORMS: Final = {"tensorflow": "tensorflow_savedmodel", "openvino": "openvino_ir"}
+_PLATFORMS: Final = {  # by engine, as the files that it reads
+    "openvino": "openvino_ir",
+    "tensorflow": "tensorflow_savedmodel",
+    "winograd": "openvino_ir",
+}
 _SHOWN: Final = 200
 _STATES: Final[Mapping[State, str]] = {
     State.LOADING: "LOADING",

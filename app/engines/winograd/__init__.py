@@ -63,7 +63,7 @@ class WinogradEngine:
         self.concurrency = min(cores, streams or _MOST_AT_ONCE)
         self._program = Program(read(path), cores)
         together = min(cores, _MOST_TOGETHER)
-        crew = library.crew_begin(self.concurrency, together)
+        crew = library.crew_begin(self.concurrency, together, self._program.network.count)
         if not crew:
             raise EngineError(f"There are no {together} threads for the engine winograd.")
         self._crew = crew

@@ -541,6 +541,12 @@ static void convolve(
     }
 }
 
+static void convolve_images(const Convolution *by, const Buffers *in, const Scratch *scratch, Range images)
+{
+    const int tiles = tiles_in_image(by);
+    convolve(by, in, scratch, (Range){images.from * tiles, images.to * tiles}, (Range){0, by->out_channels});
+}
+
 /* ---- before and after ---------------------------------------------------------------------------------- */
 
 /* [height + 2][width + 2][COLOURS], within a border that stays 0. */
@@ -658,17 +664,29 @@ static void end(
 
 /* ---- several cores ------------------------------------------------------------------------------------- */
 
-/* Threads that compute a lone picture together with the one that asks, waiting for each other after every
- * convolution; and how many may ask for a batch of their own at the same time. */
+/* How far a step of a lone picture is, the stem or a convolution: parts that somebody has taken, and parts that
+ * are done. */
+typedef struct {
+    atomic_int taken, done;
+} Progress;
+
+/* Threads that compute a lone picture together with the one that asks; and how many may ask for a batch of
+ * their own at the same time.
+ *
+ * Whoever is free takes the next part of a convolution, and the next convolution begins when all parts of the
+ * one before are done. So a thread that the system has stopped between two parts, as it does where others want
+ * the cores, keeps nobody waiting. */
 typedef struct {
     sem_t permits;
     pthread_mutex_t lock;
     pthread_cond_t woken;
     pthread_t *helpers;
     int size;                     /* threads that share a picture, the one that asks among them */
-    int round;                    /* of sharing; under the lock */
-    bool is_over;                 /* under the lock */
-    atomic_int arrived, passed;   /* at the barrier */
+    Progress *progress;           /* [1 + convolutions] */
+    int round;                    /* of sharing; under the lock, as are the next three */
+    int inside;                   /* helpers that are at work on it */
+    bool is_open;                 /* to helpers */
+    bool is_over;
     const Network *network;
     const Buffers *buffers;
     const Scratch *scratches;     /* [size] */
@@ -677,71 +695,105 @@ typedef struct {
 
 typedef struct {
     Crew *crew;
-    int part;
+    int number;
 } Seat;
 
-enum { SPINS_BEFORE_YIELD = 2000 };
-
-static void meet(Crew *crew)
-{
-    const int passed = atomic_load(&crew->passed);
-    if (atomic_fetch_add(&crew->arrived, 1) == crew->size - 1) {
-        atomic_store(&crew->arrived, 0);
-        atomic_fetch_add(&crew->passed, 1);
-        return;
-    }
-    for (int spins = 0; atomic_load(&crew->passed) == passed; spins++) {
-        if (spins < SPINS_BEFORE_YIELD) _mm_pause();
-        else sched_yield(); /* the others may want this core */
-    }
-}
+enum { PARTS_EACH = 2, SPINS_BEFORE_YIELD = 1000 };
 
 static Range share_of(int count, int part, int parts)
 {
     return (Range){(int)((int64_t)count * part / parts), (int)((int64_t)count * (part + 1) / parts)};
 }
 
-static void work(Crew *crew, int part)
+/* Every part of channels transforms all tiles, so where there are many, each part has some of these. */
+static void convolve_part(const Convolution *by, const Crew *crew, const Scratch *scratch, int part, int parts)
 {
-    const Network *network = crew->network;
-    if (part == 0) begin(network->stem, crew->buffers, &crew->scratches[0], crew->image, 0);
-    for (int n = 0; n < network->count; n++) {
-        meet(crew);
-        const Convolution *by = &network->convolutions[n];
-        Range tiles = {0, tiles_in_image(by)}, channels = {0, by->out_channels};
-        if (tiles.to >= TILES * crew->size / 2) {
-            tiles = share_of(tiles.to, part, crew->size);
-        } else {
-            const Range chunks = share_of(by->out_channels / CHUNK, part, crew->size);
-            channels = (Range){chunks.from * CHUNK, chunks.to * CHUNK};
-        }
-        convolve(by, crew->buffers, &crew->scratches[part], tiles, channels);
+    Range tiles = {0, tiles_in_image(by)}, channels = {0, by->out_channels};
+    if (tiles.to >= TILES) {
+        tiles = share_of(tiles.to, part, parts);
+    } else {
+        const Range chunks = share_of(by->out_channels / CHUNK, part, parts);
+        channels = (Range){chunks.from * CHUNK, chunks.to * CHUNK};
     }
-    meet(crew);
+    convolve(by, crew->buffers, scratch, tiles, channels);
+}
+
+static void work(Crew *crew, int seat)
+{
+    const Scratch *scratch = &crew->scratches[seat];
+    for (int step = 0; step <= crew->network->count; step++) {
+        const int parts = step ? PARTS_EACH * crew->size : 1;
+        Progress *progress = &crew->progress[step];
+        for (int part; (part = atomic_fetch_add(&progress->taken, 1)) < parts;) {
+            if (step) convolve_part(&crew->network->convolutions[step - 1], crew, scratch, part, parts);
+            else begin(crew->network->stem, crew->buffers, scratch, crew->image, 0);
+            atomic_fetch_add(&progress->done, 1);
+        }
+        for (int spins = 0; atomic_load(&progress->done) < parts; spins++) {
+            if (spins < SPINS_BEFORE_YIELD) _mm_pause();
+            else sched_yield(); /* whoever has the last part may need this core */
+        }
+    }
 }
 
 static void *help(void *argument)
 {
-    Seat seat = *(Seat *)argument;
-    free(argument);
+    const Seat seat = *(Seat *)argument;
     Crew *crew = seat.crew;
+    free(argument);
+    pthread_mutex_lock(&crew->lock);
     for (int round = 0;;) {
-        pthread_mutex_lock(&crew->lock);
-        while (crew->round == round && !crew->is_over) pthread_cond_wait(&crew->woken, &crew->lock);
-        const bool is_over = crew->is_over;
+        while (!crew->is_over && (crew->round == round || !crew->is_open))
+            pthread_cond_wait(&crew->woken, &crew->lock);
+        if (crew->is_over) break;
         round = crew->round;
+        crew->inside++;
         pthread_mutex_unlock(&crew->lock);
-        if (is_over) return NULL;
-        work(crew, seat.part);
+        work(crew, seat.number);
+        pthread_mutex_lock(&crew->lock);
+        crew->inside--;
     }
+    pthread_mutex_unlock(&crew->lock);
+    return NULL;
+}
+
+/* Whether helpers may come: not while one that was stopped is still on its way out of the round before. */
+static bool open_round(
+    Crew *crew, const Network *network, const Buffers *buffers, const Scratch *scratches, const uint8_t *image)
+{
+    pthread_mutex_lock(&crew->lock);
+    const bool is_free = crew->size > 1 && !crew->inside;
+    if (is_free) {
+        crew->network = network;
+        crew->buffers = buffers;
+        crew->scratches = scratches;
+        crew->image = image;
+        for (int step = 0; step <= network->count; step++) {
+            atomic_store(&crew->progress[step].taken, 0);
+            atomic_store(&crew->progress[step].done, 0);
+        }
+        crew->round++;
+        crew->is_open = true;
+        pthread_cond_broadcast(&crew->woken);
+    }
+    pthread_mutex_unlock(&crew->lock);
+    return is_free;
+}
+
+static void close_round(Crew *crew)
+{
+    pthread_mutex_lock(&crew->lock);
+    crew->is_open = false;
+    pthread_mutex_unlock(&crew->lock);
 }
 
 /* ---- what Python calls --------------------------------------------------------------------------------- */
 
 void crew_end(Crew *crew);
 
-/* For `permits` batches at the same time, and `size` threads for a lone picture; NULL if there are none. */
-Crew *crew_begin(int permits, int size)
+/* For `permits` batches at the same time, and `size` threads for a lone picture of a network of so many
+ * convolutions. NULL if there are no threads, or no memory. */
+Crew *crew_begin(int permits, int size, int convolutions)
 {
     Crew *crew = calloc(1, sizeof *crew);
     if (!crew) return NULL;
@@ -749,18 +801,17 @@ Crew *crew_begin(int permits, int size)
     pthread_mutex_init(&crew->lock, NULL);
     pthread_cond_init(&crew->woken, NULL);
     crew->helpers = calloc((size_t)size, sizeof *crew->helpers);
+    crew->progress = calloc((size_t)convolutions + 1, sizeof *crew->progress);
     crew->size = 1;
-    for (int part = 1; crew->helpers && part < size; part++) {
+    bool is_complete = crew->helpers && crew->progress;
+    while (is_complete && crew->size < size) {
         Seat *seat = malloc(sizeof *seat);
-        if (seat) *seat = (Seat){crew, part};
-        if (!seat || pthread_create(&crew->helpers[part - 1], NULL, help, seat)) {
-            free(seat);
-            crew_end(crew);
-            return NULL;
-        }
-        crew->size++;
+        if (seat) *seat = (Seat){crew, crew->size};
+        is_complete = seat && !pthread_create(&crew->helpers[crew->size - 1], NULL, help, seat);
+        if (is_complete) crew->size++;
+        else free(seat);
     }
-    if (crew->helpers) return crew;
+    if (is_complete) return crew;
     crew_end(crew);
     return NULL;
 }
@@ -776,6 +827,7 @@ void crew_end(Crew *crew)
     pthread_cond_destroy(&crew->woken);
     pthread_mutex_destroy(&crew->lock);
     sem_destroy(&crew->permits);
+    free(crew->progress);
     free(crew->helpers);
     free(crew);
 }
@@ -789,17 +841,11 @@ void classify(Crew *crew, const Network *network, const Buffers *buffers, const 
     while (sem_wait(&crew->permits)) {} /* a signal may interrupt it */
     for (int image = 0; image < count; image++) {
         begin(network->stem, buffers, scratch, images + image * image_bytes, image);
-        for (int n = 0; n < network->alone; n++) {
-            const Convolution *by = &network->convolutions[n];
-            const int tiles = tiles_in_image(by);
-            convolve(by, buffers, scratch, (Range){image * tiles, (image + 1) * tiles},
-                     (Range){0, by->out_channels});
-        }
+        for (int n = 0; n < network->alone; n++)
+            convolve_images(&network->convolutions[n], buffers, scratch, (Range){image, image + 1});
     }
-    for (int n = network->alone; n < network->count; n++) {
-        const Convolution *by = &network->convolutions[n];
-        convolve(by, buffers, scratch, (Range){0, count * tiles_in_image(by)}, (Range){0, by->out_channels});
-    }
+    for (int n = network->alone; n < network->count; n++)
+        convolve_images(&network->convolutions[n], buffers, scratch, (Range){0, count});
     for (int image = 0; image < count; image++)
         end(network->head, buffers, scratch, image, probabilities + (int64_t)image * network->head->classes,
             distances + image);
@@ -810,15 +856,14 @@ void classify(Crew *crew, const Network *network, const Buffers *buffers, const 
 void classify_alone(Crew *crew, const Network *network, const Buffers *buffers, const Scratch *scratches,
                     const uint8_t *image, float *probabilities, float *distance)
 {
-    pthread_mutex_lock(&crew->lock);
-    crew->network = network;
-    crew->buffers = buffers;
-    crew->scratches = scratches;
-    crew->image = image;
-    crew->round++;
-    pthread_cond_broadcast(&crew->woken);
-    pthread_mutex_unlock(&crew->lock);
-    work(crew, 0);
+    if (open_round(crew, network, buffers, scratches, image)) {
+        work(crew, 0);
+        close_round(crew);
+    } else {
+        begin(network->stem, buffers, scratches, image, 0);
+        for (int n = 0; n < network->count; n++)
+            convolve_images(&network->convolutions[n], buffers, scratches, (Range){0, 1});
+    }
     end(network->head, buffers, scratches, 0, probabilities, distance);
 }
 

@@ -84,7 +84,7 @@ def load() -> Any:
         loaded = ctypes.CDLL(str(path))
     except OSError as error:
         raise EngineUnavailableError(f"The engine winograd cannot be loaded here: {error}.") from error
-    loaded.crew_begin.argtypes = [c_int, c_int]
+    loaded.crew_begin.argtypes = [c_int] * 3
     loaded.crew_begin.restype = c_void_p
     loaded.crew_end.argtypes = [c_void_p]
     loaded.crew_end.restype = None

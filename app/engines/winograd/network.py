@@ -23,6 +23,11 @@ Floats = NDArray[np.float32]
 _TYPES: Final = {"f32": np.float32, "f16": np.float16, "i8": np.int8, "i32": np.int32, "i64": np.int64}
 _STEPS: Final = 255  # between the least and the largest activation
 _COLOURS: Final = 3
+# What comes of a file that is no such network, or no longer.
+_DAMAGED: Final = (
+    *(expat.ExpatError, LookupError, OverflowError, RecursionError),
+    *(StopIteration, TypeError, ValueError),
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,7 +104,7 @@ def read(path: Path) -> Network:
         raise EngineUnavailableError(f"{path} cannot be read: {error.strerror}.") from error
     except _OtherError as error:
         raise EngineUnavailableError(f"{path} is no network that is computed here: {error}.") from error
-    except (expat.ExpatError, IndexError, KeyError, StopIteration, TypeError, ValueError) as error:
+    except _DAMAGED as error:
         raise EngineUnavailableError(f"{path} is no network that is computed here, or is damaged.") from error
 
 
@@ -145,6 +150,9 @@ class _Graph:
         parser = expat.ParserCreate()
         parser.StartElementHandler = start
         parser.Parse(xml, True)
+        places = {name: place for place, name in enumerate(layers)}
+        if any(places[each] >= places[name] for name, layer in layers.items() for each in layer.inputs()):
+            raise _OtherError("a layer reads one that comes after it")
         return cls(layers, weights)
 
     def of_kind(self, kind: str) -> list[str]:
@@ -309,7 +317,7 @@ class _Reader:
 
     def _check_window(self, name: str, shape: tuple[int, ...]) -> None:
         data = self._graph.data(name)
-        *_, height, width = shape
+        _, _, height, width = shape
         if data["auto_pad"] != "same_upper" or data["dilations"].replace(" ", "") != "1,1":
             raise _OtherError("a convolution is dilated, or padded in another way")
         if height != width or height not in {1, 3}:

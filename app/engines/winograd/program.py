@@ -21,6 +21,7 @@ from app.errors import EngineUnavailableError
 _POINTS: Final = {WINOGRAD_2: 4 * 4, WINOGRAD_4: 6 * 6, STRIDED_2: 4 * 4}
 _SCALE: Final = {DIRECT: 1, WINOGRAD_2: 2 * 2, WINOGRAD_4: 24 * 24, STRIDED_2: 1}
 _LARGEST_SUM: Final = 2.0**31
+_LARGEST_SIDE: Final = 4096  # the kernel counts places in 32 bits
 # Results of fewer places than this make too few tiles in one picture to be worth reading the weights for.
 _PLACES_ALONE: Final = 128
 _REGISTER: Final = 8  # float32 numbers that the kernel computes at the same time
@@ -272,9 +273,20 @@ def _check(network: Network) -> None:
             raise EngineUnavailableError("Results of different sizes are added.")
         if {len(each.scale), len(each.bias)} != {len(each.weights)}:
             raise EngineUnavailableError("A convolution has not one bias and one scale for each channel.")
-    features = sizes[-1][-1]
-    classes = len(network.head.weights)
-    head = network.head
+    _check_ends(network, features=sizes[-1][-1])
+
+
+def _check_ends(network: Network, features: int) -> None:
+    stem, head, classes = network.stem, network.head, len(network.head.weights)
+    if not (0 < network.height <= _LARGEST_SIDE and 0 < network.width <= _LARGEST_SIDE):
+        raise EngineUnavailableError(f"Pictures of {network.height} x {network.width} are not computed.")
+    if stem.weights.shape != (len(stem.bias), 3, 3, 3):
+        raise EngineUnavailableError("The first convolution has not one bias for each channel.")
     shapes = head.weights.shape, head.centres.shape, head.directions.shape, head.bias.shape
-    if shapes != ((classes, features), (classes, features), (features, features), (classes,)):
+    if not classes or shapes != (
+        (classes, features),
+        (classes, features),
+        (features, features),
+        (classes,),
+    ):
         raise EngineUnavailableError(f"What follows the mean of {features} features has other sizes.")
