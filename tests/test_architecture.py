@@ -49,6 +49,7 @@ LAYERS = (
         "app.open_files",
         "app.logs",
         "app.parallel",
+        "app.processor",
         "app.rows",
         "app.settings",
         "app.shared_metrics",
@@ -66,6 +67,7 @@ OPEN_TO_TRAINING = {
     "app.graph",
     "app.imaging",
     "app.manifest",
+    "app.processor",
     "app.repository",
 }
 WEB_PACKAGES = {"fastapi", "google", "grpc", "http", "httptools", "starlette", "uvicorn"}

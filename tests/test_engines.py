@@ -1,15 +1,17 @@
+import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import int8_networks
 import numpy as np
 import pytest
 from fakes import CARD, FakeEngine, strongest_colour
 
-from app import engines, golden
-from app.engines import Engine
+from app import engines, golden, processor
+from app.engines import Engine, winograd
 from app.errors import EngineError, EngineNotInstalledError, EngineUnavailableError
 from app.manifest import GOLDEN_NAME
 from app.repository import Repository, Version
@@ -22,17 +24,27 @@ THREADS = 2
 TOLERANCE = {"float32": 1e-5, "bfloat16": 0.05, "int8": 0.05}
 
 
+@pytest.fixture(scope="session")
+def residual_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A version whose int8 network is one of those that winograd computes, and tells the strongest colour."""
+    folder = tmp_path_factory.mktemp("residual")
+    int8_networks.write(int8_networks.strongest_colour(), folder)
+    return folder
+
+
 @pytest.fixture(params=["fake", *(name for name in engines.names() if name != engines.AUTO)])
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     """Every engine there is, and the fake, so that the fake stays true."""
     if request.param == "fake":
         engine: Engine = FakeEngine()
     else:
-        version: Version = request.getfixturevalue("openvino_model")
+        is_residual = request.param.startswith("winograd")
+        given = request.getfixturevalue("residual_folder" if is_residual else "openvino_model")
+        folder: Path = given if is_residual else given.path
         try:
-            engine = engines.choose(request.param, version.path, THREADS)
+            engine = engines.choose(request.param, folder, THREADS)
         except EngineUnavailableError as error:
-            assert request.param == "openvino-bfloat16"
+            assert not winograd.is_usable() if is_residual else request.param == "openvino-bfloat16"
             pytest.skip(str(error))
     yield engine
     engine.close()
@@ -93,7 +105,8 @@ def test_the_answers_are_right(engine: Engine) -> None:
     prediction = engine.predict(images)
     tolerance = TOLERANCE[engine.precision]
     assert prediction.probabilities == pytest.approx(expected.probabilities, abs=tolerance)
-    assert prediction.ood_score == pytest.approx(expected.ood_score, abs=20 * tolerance)
+    if engine.name != "winograd":  # whose score is a distance; tests/test_winograd_engine.py has it
+        assert prediction.ood_score == pytest.approx(expected.ood_score, abs=20 * tolerance)
 
 
 def test_an_engine_says_what_it_is_and_which_batches_it_runs(engine: Engine) -> None:
@@ -112,7 +125,9 @@ def test_a_closed_engine_refuses_instead_of_crashing(engine: Engine) -> None:
 
 
 def test_an_unknown_engine_is_refused_with_the_ones_there_are(saved_model: Version) -> None:
-    with pytest.raises(EngineError, match=r"'tensorfolw'; choose one of: auto, openvino, tensorflow"):
+    with pytest.raises(
+        EngineError, match=r"'tensorfolw'; choose one of: auto, openvino, winograd, tensorflow"
+    ):
         engines.choose("tensorfolw", saved_model.path)
 
 
@@ -124,11 +139,49 @@ def test_auto_takes_the_fastest_engine_that_the_version_was_published_for(
     assert (fastest.name, fastest.precision) == ("openvino", "int8")
 
 
-def test_a_name_stands_for_its_precisions_in_order_of_speed() -> None:
-    precisions = ("openvino-int8", "openvino-bfloat16", "openvino-float32")
-    assert engines.candidates("openvino") == precisions
+VNNI = frozenset({"avx2", "fma", "avx_vnni"})
+AVX2_ALONE = frozenset({"avx2", "fma"})
+PRECISIONS = ("openvino-int8", "openvino-bfloat16", "openvino-float32")
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (AVX2_ALONE, ("winograd-int8", *PRECISIONS, "tensorflow")),
+        (AVX2_ALONE | {"avx", "vaes"}, ("winograd-int8", *PRECISIONS, "tensorflow")),
+        (VNNI, (*PRECISIONS, "winograd-int8", "tensorflow")),
+        (AVX2_ALONE | {"avx512f", "avx512bw"}, (*PRECISIONS, "winograd-int8", "tensorflow")),
+        (AVX2_ALONE | {"avx512f", "avx512_vnni"}, (*PRECISIONS, "winograd-int8", "tensorflow")),
+        (frozenset({"sse4_2"}), (*PRECISIONS, "winograd-int8", "tensorflow")),
+        (frozenset(), (*PRECISIONS, "winograd-int8", "tensorflow")),
+    ],
+)
+def test_a_name_stands_for_its_precisions_in_order_of_speed(
+    flags: frozenset[str], expected: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With AVX2 alone, the one that was made for it comes first; elsewhere OpenVINO is faster."""
+    monkeypatch.setattr(processor, "flags", lambda: flags)
+    assert engines.candidates(engines.AUTO) == expected
+    assert engines.candidates("openvino") == PRECISIONS
     assert engines.candidates("openvino-float32") == ("openvino-float32",)
-    assert engines.candidates(engines.AUTO) == (*precisions, "tensorflow")
+    assert engines.candidates("winograd") == engines.candidates("winograd-int8") == ("winograd-int8",)
+
+
+def test_what_may_be_asked_for_is_every_engine_and_what_stands_for_several() -> None:
+    groups = ("auto", "openvino", "winograd", "tensorflow")
+    assert engines.names() == [*groups, *PRECISIONS, "winograd-int8"]
+
+
+@pytest.mark.parametrize(("flags", "expected"), [(AVX2_ALONE, "winograd"), (VNNI, "openvino")])
+def test_auto_takes_the_one_that_is_fastest_on_this_processor(
+    residual_folder: Path, flags: frozenset[str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not winograd.is_usable():
+        pytest.skip("winograd was not compiled, or is not for this processor")
+    monkeypatch.setattr(processor, "flags", lambda: flags)
+    fastest = engines.choose(engines.AUTO, residual_folder, 1)
+    assert (fastest.name, fastest.precision) == (expected, "int8")
+    fastest.close()
 
 
 def test_a_folder_without_a_saved_model_is_a_clear_error(saved_model: Version) -> None:
@@ -190,6 +243,34 @@ def test_a_package_that_is_missing_is_named_with_what_to_do(
 def test_what_takes_long_to_import_is_not_imported_ahead() -> None:
     assert engines.import_quickly("auto")
     assert engines.import_quickly("openvino-float32")
+    assert engines.import_quickly("winograd")
     assert not engines.import_quickly("tensorflow")
     with pytest.raises(EngineError, match="no engine 'abacus'"):
         engines.import_quickly("abacus")
+
+
+IMPORTED = """
+import sys
+from app import engines, processor
+processor.flags = lambda: frozenset(sys.argv[1:])
+print(engines.import_quickly("auto"), "app.engines.winograd" in sys.modules, "openvino" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (AVX2_ALONE, "True True False"),
+        (VNNI, "True False True"),
+        (frozenset({"avx2"}), "True True True"),  # it is first there and cannot be used
+    ],
+)
+def test_ahead_is_imported_what_will_be_taken_here_and_nothing_else(
+    flags: frozenset[str], expected: str
+) -> None:
+    """A server on winograd never loads OpenVINO, which takes memory and time."""
+    if not winograd.is_usable():
+        pytest.skip("winograd was not compiled, or is not for this processor")
+    command = [sys.executable, "-c", IMPORTED, *sorted(flags)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == expected

@@ -8,6 +8,7 @@ import pytest
 from conftest import Encode
 from fakes import MODEL, FakeEngine
 
+from app import engines
 from app.errors import EngineError
 from app.main import create_app
 from app.serving import Serving
@@ -48,7 +49,7 @@ async def test_a_faster_engine_that_failed_is_told_of_in_every_answer(
     settings: Settings, encode: Encode
 ) -> None:
     def choose(name: str, *_: object) -> FakeEngine:
-        if name == "openvino-int8":
+        if name == engines.candidates(engines.AUTO)[0]:
             raise EngineError("OpenVINO cannot load int8.xml.")
         return FakeEngine()
 

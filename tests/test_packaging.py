@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from app import imaging, server, serving, supervisor
+from app.engines.winograd.build import SOURCE
 from app.pixel_budget import FREE_PIXELS
 from app.settings import Settings
 
@@ -119,7 +120,26 @@ def test_every_image_variant_has_its_lock_in_the_build_context() -> None:
 
 def test_the_image_holds_the_whole_service_and_nothing_of_training() -> None:
     copied = re.findall(r"^COPY (?!--from)(\S+)", DOCKERFILE, re.MULTILINE)
-    assert copied == ["requirements/${ENGINE}.txt", "app"]
+    assert copied == ["requirements/${ENGINE}.txt", "app/engines/winograd", "app"]
+
+
+def test_the_image_holds_the_kernel_that_was_compiled_in_it_and_no_compiler() -> None:
+    """One from outside could be made for another system; a stage of its own leaves only what it made."""
+    *before, last = DOCKERFILE.split("\nFROM ")
+    (compiling,) = (stage for stage in before if "build.py" in stage)
+    name = compiling.splitlines()[0].split(" AS ")[1]
+    folder = "/srv/app/engines/winograd"
+    assert f"RUN python {folder}/build.py || true" in compiling
+    assert f"COPY --from={name} {folder} app/engines/winograd" in last
+    assert last.index("COPY app app") < last.index(f"COPY --from={name}") < last.index("compileall")
+    assert "gcc" not in last
+    assert "**/*.so" in (ROOT / ".dockerignore").read_text().splitlines()
+
+
+def test_whoever_installs_the_package_gets_the_source_of_the_kernel() -> None:
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    packed = [path for pattern in setuptools["package-data"]["app"] for path in (ROOT / "app").glob(pattern)]
+    assert SOURCE in packed
 
 
 def test_the_image_runs_as_a_number_and_receives_signals_itself() -> None:

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 from bars import Run, judge
-from contenders import INT8, OURS, TENSORFLOW
+from contenders import OURS, TENSORFLOW
 from large_jpeg import Comparison
 from latency import Latency
 from load import Load
 from measurement import Cell, Round, Turn
 from report import draw, losses, page, panels
 
+INT8 = "openvino-int8"
 DOCUMENT: dict[str, Any] = {
     "date": "2026-11-24 12:00 UTC",
     "command": "python benchmarks/compare.py",

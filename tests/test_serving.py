@@ -12,7 +12,7 @@ from asgi import until
 from fakes import CARD, MODEL, FakeEngine, publish, publish_fake
 from numpy.typing import NDArray
 
-from app import deployment, management
+from app import deployment, engines, management
 from app.deployment import Deployment
 from app.engines import Prediction
 from app.errors import (
@@ -410,7 +410,7 @@ async def test_an_engine_that_answers_wrongly_is_given_up_for_the_next_and_that_
             raise EngineUnavailableError("This processor does not compute in bfloat16.")
         return wrong if name == "openvino-int8" else FakeEngine()
 
-    serving = Serving(settings, choose)
+    serving = Serving(settings.model_copy(update={"engine": "openvino"}), choose)
     await serving.start()
     assert asked == ["openvino-int8", "openvino-bfloat16", "openvino-float32"]
     assert wrong.closed
@@ -458,6 +458,8 @@ async def test_an_engine_that_is_not_installed_is_told_of_where_the_version_was_
     def choose(name: str, *_: object) -> FakeEngine:
         if name.startswith("openvino"):
             raise EngineNotInstalledError("The engine openvino needs a package that is missing.")
+        if name != "tensorflow":
+            raise EngineUnavailableError(f"{name} is not for this processor.")
         return FakeEngine()
 
     publish(repository, FakeEngine(), fill)
@@ -477,7 +479,7 @@ async def test_a_moment_without_memory_does_not_cost_the_fastest_engine(
     short = False
 
     def choose(name: str, *_: object) -> FakeEngine:
-        if short and name == "openvino-int8":
+        if short and name == engines.candidates(engines.AUTO)[0]:
             raise error
         return FakeEngine()
 

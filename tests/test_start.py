@@ -26,7 +26,7 @@ class Watched(Serving):
 
 start.Serving = Watched
 from app.settings import Settings
-start.run(Settings(), socket.socket())
+start.run(Settings(engine="openvino"), socket.socket())
 """
 
 

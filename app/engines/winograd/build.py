@@ -31,6 +31,7 @@ def build(compiler: str) -> Path:
     Raises:
         subprocess.CalledProcessError: the compiler refuses it, and has said why.
         OSError: the compiler cannot be run, or the folder cannot be written to.
+        ValueError: what names the compiler has a quotation mark without another.
     """
     path = library()
     unfinished = path.with_suffix(f".{os.getpid()}")
@@ -57,8 +58,8 @@ def main() -> str | None:
         print(f"Built {build(compiler)}.")
     except subprocess.CalledProcessError as error:
         return f"{compiler} failed with status {error.returncode}; the engine winograd is left out."
-    except OSError as error:
-        return f"{compiler}: {error.strerror or error}; the engine winograd is left out."
+    except (OSError, ValueError) as error:
+        return f"{compiler}: {getattr(error, 'strerror', error)}; the engine winograd is left out."
     return None
 
 

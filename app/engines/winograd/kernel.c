@@ -14,7 +14,7 @@
  * is that of the plain sum in float32.
  *
  * The products of all channels at one place of the tiles are a matrix product, [tiles, in] x [in, out], which
- * takes nearly all of the time. A convolution in another form (stride 2, 1x1) is one such product.
+ * takes nearly all of the time. A convolution of 1x1 is one such product by itself.
  *
  * Layouts: activations are uint8 [image][height + 2][width + 2][channel] within a border of zeros, which
  * nothing writes to; kept sums are float32 [image][height][width][channel].
@@ -111,8 +111,11 @@ static inline int smaller(int a, int b) { return a < b ? a : b; }
 
 /* ---- the matrix product -------------------------------------------------------------------------------- */
 
+/* Two values beside each other, which are not read as what they were written. */
+typedef int32_t __attribute__((may_alias)) Pair;
+
 /* Written out, since compilers spill the twelve sums. One step is a pair of channels: vpmaddwd multiplies
- * sixteen pairs of 16-bit numbers and adds the two of each pair. */
+ * sixteen 16-bit numbers by sixteen others and adds each product to its neighbour. */
 #define EACH_ROW(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5)
 #define BEGIN(r) __m256i low##r = _mm256_setzero_si256(), high##r = low##r;
 #define STEP(r)                                                                             \
@@ -123,7 +126,7 @@ static inline int smaller(int a, int b) { return a < b ? a : b; }
                 "vpmaddwd %%ymm14, %[right], %%ymm14\n\t"                                   \
                 "vpaddd %%ymm14, %[high], %[high]"                                          \
                 : [low] "+x"(low##r), [high] "+x"(high##r)                                  \
-                : [pair] "m"(*(const int32_t *)(a + r * depth)), [left] "x"(left), [right] "x"(right) \
+                : [pair] "m"(*(const Pair *)(a + r * depth)), [left] "x"(left), [right] "x"(right) \
                 : "xmm14", "xmm15");
 #define END(r)                                                                              \
     if (r < rows) {                                                                         \
