@@ -59,7 +59,7 @@ def main() -> str | None:
     except subprocess.CalledProcessError as error:
         return f"{compiler} failed with status {error.returncode}; the engine winograd is left out."
     except (OSError, ValueError) as error:
-        return f"{compiler}: {getattr(error, 'strerror', error)}; the engine winograd is left out."
+        return f"{compiler}: {getattr(error, 'strerror', None) or error}; the engine winograd is left out."
     return None
 
 
