@@ -12,7 +12,7 @@ RUN python -m venv --without-pip /opt/venv \
         --require-hashes --no-deps --only-binary :all: -r /tmp/lock.txt \
     && rm -rf /opt/venv/lib/python3*/site-packages/tensorflow/include
 
-# The engine for processors with AVX2 alone; on others (Arm) the compiler refuses it, and OpenVINO serves.
+# The engine for processors with AVX2 alone; elsewhere (Arm) this says that it is left out, and OpenVINO serves.
 FROM ${BASE} AS kernel
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev
 COPY app/engines/winograd /srv/app/engines/winograd

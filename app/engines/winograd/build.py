@@ -5,6 +5,7 @@ It needs nothing but Python and `cc`, or what the variable CC names.
 
 import hashlib
 import os
+import platform
 import shlex
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 SOURCE: Final = Path(__file__).with_name("kernel.c")
+_PROCESSORS: Final = frozenset({"amd64", "x86_64"})
 OPTIONS: Final = (
     *("-std=c11", "-O3", "-mavx2", "-mfma", "-D_GNU_SOURCE", "-pthread", "-shared", "-fPIC"),
     *("-Wall", "-Wextra", "-Werror"),
@@ -47,6 +49,8 @@ def build(compiler: str) -> Path:
 
 def main() -> str | None:
     """What went wrong, if anything did."""
+    if platform.machine().lower() not in _PROCESSORS:
+        return f"The engine winograd is for x86-64, and this is {platform.machine()}; OpenVINO serves here."
     compiler = os.environ.get("CC") or shutil.which("cc")
     if not compiler:
         return (
