@@ -512,6 +512,23 @@ def test_an_engine_leaves_no_threads_and_no_memory_behind(made: Network, folder:
 
 
 @needs_kernel
+def test_a_closed_engine_that_somebody_remembers_holds_no_memory(made: Network, folder: Path) -> None:
+    """As versions are remembered by whoever may say what became of them."""
+
+    def closed() -> WinogradEngine:
+        engine = WinogradEngine(folder, 4)
+        engine.predict(int8_networks.pictures(made, 8))
+        engine.close()
+        return engine
+
+    closed()
+    before = resident()
+    remembered = [closed() for _ in range(20)]
+    assert resident() - before < 8 * 2**20  # each had several
+    assert all(engine.concurrency == 4 for engine in remembered)
+
+
+@needs_kernel
 def test_a_version_without_the_int8_file_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(EngineUnavailableError, match=r"was published without int8\.xml"):
         WinogradEngine(tmp_path, 1)

@@ -61,29 +61,31 @@ class WinogradEngine:
             raise EngineUnavailableError(f"The version in {folder} was published without {path.name}.")
         cores = threads or available_cores()
         self.concurrency = min(cores, streams or _MOST_AT_ONCE)
-        self._program = Program(read(path), cores)
+        program = Program(read(path), cores)
+        self._shape = (program.height, program.width, 3)
         together = min(cores, _MOST_TOGETHER)
-        crew = library.crew_begin(self.concurrency, together, self._program.network.count)
+        crew = library.crew_begin(self.concurrency, together, program.network.count)
         if not crew:
             raise EngineError(f"There are no {together} threads for the engine winograd.")
         self._crew = crew
         self._end_crew = weakref.finalize(self, library.crew_end, crew)
         self._end_crew.atexit = False  # threads may be computing
-        self._alone = [_Alone(self._program, together)]
-        self._beside = [_Batch(self._program) for _ in range(self.concurrency + self.ahead)]
+        # These alone hold the weights: what is closed may be remembered by somebody for long.
+        self._alone = [_Alone(program, together)]
+        self._beside = [_Batch(program) for _ in range(self.concurrency + self.ahead)]
         self._lending = threading.Lock()
         self._lent_out = 0
         self._is_closed = False
 
     def predict(self, images: NDArray[np.uint8]) -> Prediction:
         """See `Engine.predict`."""
-        height, width = self._program.height, self._program.width
-        if images.shape[1:] != (height, width, 3):
-            raise EngineError(f"Pictures of shape {list(images.shape[1:])} are not {height} x {width} x 3.")
+        if images.shape[1:] != self._shape:
+            wanted = " x ".join(map(str, self._shape))
+            raise EngineError(f"Pictures of shape {list(images.shape[1:])} are not {wanted}.")
         images = np.ascontiguousarray(images)
         with self._lent(len(images)) as memory:
             parts = [
-                memory.run(self._crew, self._program, images[start : start + _LARGEST])
+                memory.run(self._crew, images[start : start + _LARGEST])
                 for start in range(0, len(images), _LARGEST)
             ]
         return Prediction.joined(parts)
@@ -92,8 +94,7 @@ class WinogradEngine:
         """See `Engine.close`."""
         with self._lending:
             self._is_closed = True
-            if not self._lent_out:
-                self._end_crew()
+            self._release()
 
     @contextmanager
     def _lent(self, count: int) -> "Iterator[_Alone | _Batch]":
@@ -111,6 +112,14 @@ class WinogradEngine:
             with self._lending:
                 source.append(memory)
                 self._lent_out -= 1
+                self._release()
+
+    def _release(self) -> None:
+        """Gives everything back once it is closed and nobody computes; under the lock."""
+        if self._is_closed and not self._lent_out:
+            self._end_crew()
+            self._alone.clear()
+            self._beside.clear()
 
 
 int8: Loader = WinogradEngine
@@ -135,15 +144,16 @@ class _Batch:
     """Memory in which one core computes a batch."""
 
     def __init__(self, program: Program) -> None:
+        self._program = program
         self._buffers, *kept = program.buffers(_LARGEST)
         self._scratch, *also_kept = program.scratch()
         self._kept = kept, also_kept
 
-    def run(self, crew: int, program: Program, images: NDArray[np.uint8]) -> Prediction:
-        answer = _empty(len(images), program.classes)
+    def run(self, crew: int, images: NDArray[np.uint8]) -> Prediction:
+        answer = _empty(len(images), self._program.classes)
         kernel.load().classify(
             crew,
-            byref(program.network),
+            byref(self._program.network),
             byref(self._buffers),
             byref(self._scratch),
             images.ctypes.data,
@@ -158,16 +168,17 @@ class _Alone:
     """Memory in which several cores compute one picture."""
 
     def __init__(self, program: Program, cores: int) -> None:
+        self._program = program
         self._buffers, *kept = program.buffers(1)
         made = [program.scratch() for _ in range(cores)]
         self._scratches = (kernel.Scratch * cores)(*(scratch for scratch, _ in made))
         self._kept = kept, [arrays for _, arrays in made]
 
-    def run(self, crew: int, program: Program, images: NDArray[np.uint8]) -> Prediction:
-        answer = _empty(1, program.classes)
+    def run(self, crew: int, images: NDArray[np.uint8]) -> Prediction:
+        answer = _empty(1, self._program.classes)
         kernel.load().classify_alone(
             crew,
-            byref(program.network),
+            byref(self._program.network),
             byref(self._buffers),
             self._scratches,
             images.ctypes.data,

@@ -1,6 +1,8 @@
 """The functions and structures of `kernel.c`, for Python. Calls leave Python's lock to other threads."""
 
 import ctypes
+import mmap
+from contextlib import suppress
 from ctypes import POINTER, Structure, c_double, c_float, c_int, c_int32, c_int64, c_void_p
 from functools import cache
 from typing import Any, Final
@@ -15,8 +17,6 @@ CHUNK: Final = 32
 MOST_BUFFERS: Final = 32
 
 DIRECT, WINOGRAD_2, WINOGRAD_4, STRIDED_2 = range(4)  # the forms of a convolution
-
-_ALIGNMENT: Final = 64
 
 
 class Convolution(Structure):
@@ -102,15 +102,20 @@ def load() -> Any:
 
 
 def zeros(count: int, kind: type[np.generic]) -> NDArray[Any]:
-    """An array whose memory begins where the kernel may read and write whole registers."""
-    size = count * np.dtype(kind).itemsize
-    memory = np.zeros(size + _ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % _ALIGNMENT
-    return memory[start : start + size].view(kind)
+    """An array of its own pages, large ones where the system has them.
+
+    So the kernel may read and write whole registers, and what an engine held is given back when it is closed:
+    the allocator keeps arrays of such sizes for others, which come from other threads.
+    """
+    size = max(1, count * np.dtype(kind).itemsize)
+    memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # some systems are built without
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, kind, count)
 
 
 def aligned(values: NDArray[Any]) -> NDArray[Any]:
-    """A copy like that."""
+    """A copy like that, flat."""
     copy = zeros(values.size, values.dtype.type)
     copy[:] = values.reshape(-1)
     return copy
