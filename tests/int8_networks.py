@@ -15,8 +15,8 @@ from fakes import SHARPNESS
 from numpy.typing import NDArray
 from openvino import opset13 as ops
 
-from app.engines import Prediction
-from app.engines.openvino import OUTPUTS, QUANTIZED
+from app.engines import QUANTIZED, Prediction
+from app.engines.openvino import OUTPUTS
 from app.engines.winograd.network import Convolution, Head, Network, Stem
 
 STEP = 2.0**-6  # of every activation: from 0 to about 4

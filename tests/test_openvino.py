@@ -7,8 +7,8 @@ import numpy as np
 import openvino as ov
 import pytest
 
-from app.engines import choose
-from app.engines.openvino import MODEL, QUANTIZED
+from app.engines import QUANTIZED, choose
+from app.engines.openvino import MODEL
 from app.errors import EngineError, EngineUnavailableError
 from app.repository import Version
 

@@ -7,8 +7,8 @@ from fakes import FakeEngine, strongest_colour
 from numpy.typing import NDArray
 
 from app import golden
-from app.engines import Prediction, choose
-from app.engines.openvino import MODEL, QUANTIZED
+from app.engines import QUANTIZED, Prediction, choose
+from app.engines.openvino import MODEL
 from app.golden import Encoded, Golden
 from app.repository import Version
 from training.precisions import derive

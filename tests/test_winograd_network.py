@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from int8_networks import Block, Plan
 
-from app.engines import winograd
-from app.engines.openvino import QUANTIZED
+from app.engines import QUANTIZED, winograd
 from app.engines.winograd import WinogradEngine, network
 from app.engines.winograd.network import Network
 from app.errors import EngineUnavailableError
@@ -372,13 +371,18 @@ class Harm:
         one.attrib, other.attrib = dict(other.attrib), dict(one.attrib)
 
 
+def copy_of(written: Path, factory: pytest.TempPathFactory) -> Path:
+    path = factory.mktemp("version") / QUANTIZED
+    shutil.copytree(written.parent, path.parent)
+    return path
+
+
 @given(draw=st.data(), changes=st.integers(1, 3))
 @settings(max_examples=100)
 def test_a_network_of_which_anything_was_changed_is_refused_or_computed(
     written: Path, tmp_path_factory: pytest.TempPathFactory, draw: st.DataObject, changes: int
 ) -> None:
-    path = tmp_path_factory.mktemp("version") / QUANTIZED
-    shutil.copytree(written.parent, path.parent)
+    path = copy_of(written, tmp_path_factory)
     for _ in range(changes):
         harm(path, Harm(draw).change)
     refused_or_computed(path)
@@ -389,8 +393,7 @@ def test_a_network_of_which_anything_was_changed_is_refused_or_computed(
 def test_a_file_of_which_bytes_were_changed_is_refused_or_computed(
     written: Path, tmp_path_factory: pytest.TempPathFactory, draw: st.DataObject, suffix: str
 ) -> None:
-    path = tmp_path_factory.mktemp("version") / QUANTIZED
-    shutil.copytree(written.parent, path.parent)
+    path = copy_of(written, tmp_path_factory)
     harmed = path.with_suffix(suffix)
     content = bytearray(harmed.read_bytes())
     for _ in range(draw.draw(st.integers(1, 4))):

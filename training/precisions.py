@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from app import golden
-from app.engines import Engine, choose, openvino
+from app.engines import QUANTIZED, Engine, choose, openvino
 from app.errors import GoldenError, ServiceError
 from app.golden import Golden
 from training import stop
@@ -31,7 +31,7 @@ def derive(folder: Path, recorded: Golden, held_out: HeldOut, report: Report) ->
     """
     attempts: dict[str, tuple[Path, Callable[[], dict[str, Any]]]] = {
         "float32": (openvino.MODEL, lambda: _float32(folder, recorded)),
-        "int8": (openvino.QUANTIZED, lambda: _int8(folder, recorded, held_out, report)),
+        "int8": (QUANTIZED, lambda: _int8(folder, recorded, held_out, report)),
     }
     found: dict[str, Any] = {}
     for precision, (path, attempt) in attempts.items():

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.engines import Engine, openvino
+from app.engines import QUANTIZED, Engine, openvino
 from training.errors import TrainingError
 from training.evaluation import predict
 from training.split import Pictures
@@ -89,7 +89,7 @@ def quantize(folder: Path, images: NDArray[np.uint8], *, float_sums: bool = Fals
             activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
         ),
     )
-    ov.save_model(quantized, folder / openvino.QUANTIZED)
+    ov.save_model(quantized, folder / QUANTIZED)
 
 
 def compare(float32: Engine, int8: Engine, held_out: HeldOut) -> Comparison:

@@ -1,7 +1,7 @@
 """What runs a published model. NumPy in, NumPy out; each engine loads its own heavy library.
 
 To add an engine: one file or folder here with a class that is an `Engine` and a `Loader`, and one line in
-`_ENGINES`.
+`_ENGINES`. One that some machines cannot use has a function `is_usable` beside it.
 """
 
 import logging
@@ -20,6 +20,8 @@ from app import processor
 from app.errors import EngineError, EngineNotInstalledError, EngineUnavailableError
 
 AUTO: Final = "auto"
+# In the folder of a version: the network in 8-bit integers, which two engines compute.
+QUANTIZED: Final = Path("openvino", "int8.xml")
 
 _LOG: Final = logging.getLogger(__name__)
 

@@ -1,9 +1,7 @@
 """The engine for processors: runs what training derived from the SavedModel, in three precisions."""
 
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -13,7 +11,8 @@ from numpy.typing import NDArray
 
 from app import parallel
 from app.cores import available_cores
-from app.engines import Loader, Prediction
+from app.engines import QUANTIZED, Loader, Prediction
+from app.engines.lending import Lending, concurrency
 from app.errors import EngineError, EngineUnavailableError
 
 # Importing OpenVINO reports to its makers and writes into the home folder, unless this package is missing.
@@ -24,14 +23,10 @@ import openvino as ov  # noqa: E402
 Precision = Literal["float32", "bfloat16", "int8"]
 
 MODEL: Final = Path("openvino", "model.xml")
-QUANTIZED: Final = Path("openvino", "int8.xml")
 OUTPUTS: Final = ("probabilities", "ood_score")
 # More pictures at a time bring no more a second here, and the more there are, the longer each of them waits.
 BATCH_SIZES: Final = (1, 2, 4, 8)
 _LARGEST: Final = BATCH_SIZES[-1]
-# Batches at the same time; each needs memory of its own. Eight cores compute more than one process can decode
-# and send, so where there are more, several share a batch.
-_MOST_AT_ONCE: Final = 8
 _DEVICE: Final = "CPU"
 
 
@@ -57,7 +52,7 @@ class OpenVINOEngine:
         """
         self.precision: str = precision
         cores = threads or available_cores()
-        self.concurrency = min(cores, streams or _MOST_AT_ONCE)
+        self.concurrency = concurrency(cores, streams)
         core = ov.Core()
         has_bfloat16 = "BF16" in core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
         if precision == "bfloat16" and not has_bfloat16:
@@ -70,23 +65,19 @@ class OpenVINOEngine:
             model = core.read_model(path)
             _check(model, path)
             alone, largest, others = _compiled(core, model, options, self.concurrency)
-            self._alone: list[_Plans] = [{1: _Plan(alone)}]
-            self._beside: list[_Plans] = [
+            beside = [
                 dict.fromkeys(BATCH_SIZES, _Plan(others)) | {_LARGEST: _Plan(largest)}
                 for _ in range(self.concurrency + self.ahead)
             ]
+            self._plans: Lending[_Plans] = Lending({1: _Plan(alone)}, beside)
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot load {path}.") from error
-        self._lending = threading.Lock()
-        self._is_closed = False
 
     def predict(self, images: NDArray[np.uint8]) -> Prediction:
         """See `Engine.predict`."""
-        if self._is_closed:
-            raise EngineError("The OpenVINO engine was closed.")
         count = len(images)
         try:
-            with self._lent(count) as plans:
+            with self._plans.lent(count) as plans:
                 parts = [plans[size].run(images[start : start + size]) for start, size in _parts(count)]
         except (RuntimeError, ValueError) as error:
             raise EngineError(
@@ -96,22 +87,7 @@ class OpenVINOEngine:
 
     def close(self) -> None:
         """See `Engine.close`."""
-        self._is_closed = True
-        self._alone.clear()
-        self._beside.clear()
-
-    @contextmanager
-    def _lent(self, count: int) -> Iterator["_Plans"]:
-        """What computes these pictures: all cores if there is one and nobody else is at work, else one."""
-        with self._lending:
-            is_idle = self._alone and len(self._beside) == self.concurrency + self.ahead
-            source = self._alone if count == 1 and is_idle else self._beside
-            plans = source.pop()
-        try:
-            yield plans
-        finally:
-            with self._lending:
-                source.append(plans)
+        self._plans.close()
 
 
 float32: Loader = partial(OpenVINOEngine, precision="float32")

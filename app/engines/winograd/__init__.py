@@ -5,10 +5,7 @@ It computes the int8 file that was published for OpenVINO, with a quarter to hal
 (VNNI) are better served by OpenVINO, which uses that.
 """
 
-import threading
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from ctypes import byref
 from pathlib import Path
 from typing import Any, Final
@@ -18,16 +15,14 @@ from numpy.typing import NDArray
 
 from app import processor
 from app.cores import available_cores
-from app.engines import Loader, Prediction
+from app.engines import QUANTIZED, Loader, Prediction
+from app.engines.lending import Lending, concurrency
 from app.engines.winograd import kernel
 from app.engines.winograd.network import read
 from app.engines.winograd.program import Program
 from app.errors import EngineError, EngineUnavailableError
 
-QUANTIZED: Final = Path("openvino", "int8.xml")
 _LARGEST: Final = 8
-# Batches at the same time. Eight cores compute more than one process can decode and send.
-_MOST_AT_ONCE: Final = 8
 # Cores that share a lone picture; more of them wait for each other longer than they compute.
 _MOST_TOGETHER: Final = 4
 _NEEDED: Final = frozenset({"avx2", "fma"})
@@ -60,7 +55,7 @@ class WinogradEngine:
         if not path.is_file():
             raise EngineUnavailableError(f"The version in {folder} was published without {path.name}.")
         cores = threads or available_cores()
-        self.concurrency = min(cores, streams or _MOST_AT_ONCE)
+        self.concurrency = concurrency(cores, streams)
         program = Program(read(path), cores)
         self._shape = (program.height, program.width, 3)
         together = min(cores, _MOST_TOGETHER)
@@ -68,14 +63,11 @@ class WinogradEngine:
         if not crew:
             raise EngineError(f"There are no {together} threads for the engine winograd.")
         self._crew = crew
-        self._end_crew = weakref.finalize(self, library.crew_end, crew)
-        self._end_crew.atexit = False  # threads may be computing
+        end_crew = weakref.finalize(self, library.crew_end, crew)
+        end_crew.atexit = False  # threads may be computing
         # These alone hold the weights: what is closed may be remembered by somebody for long.
-        self._alone = [_Alone(program, together)]
-        self._beside = [_Batch(program) for _ in range(self.concurrency + self.ahead)]
-        self._lending = threading.Lock()
-        self._lent_out = 0
-        self._is_closed = False
+        beside = [_Batch(program) for _ in range(self.concurrency + self.ahead)]
+        self._memory: Lending[_Alone | _Batch] = Lending(_Alone(program, together), beside, end_crew)
 
     def predict(self, images: NDArray[np.uint8]) -> Prediction:
         """See `Engine.predict`."""
@@ -83,7 +75,7 @@ class WinogradEngine:
             wanted = " x ".join(map(str, self._shape))
             raise EngineError(f"Pictures of shape {list(images.shape[1:])} are not {wanted}.")
         images = np.ascontiguousarray(images)
-        with self._lent(len(images)) as memory:
+        with self._memory.lent(len(images)) as memory:
             parts = [
                 memory.run(self._crew, images[start : start + _LARGEST])
                 for start in range(0, len(images), _LARGEST)
@@ -92,34 +84,7 @@ class WinogradEngine:
 
     def close(self) -> None:
         """See `Engine.close`."""
-        with self._lending:
-            self._is_closed = True
-            self._release()
-
-    @contextmanager
-    def _lent(self, count: int) -> "Iterator[_Alone | _Batch]":
-        """What computes these pictures: all cores if there is one and nobody else is at work, else one."""
-        with self._lending:
-            if self._is_closed:
-                raise EngineError("The winograd engine was closed.")
-            is_alone = count == 1 and not self._lent_out
-            source: list[Any] = self._alone if is_alone else self._beside
-            memory = source.pop()
-            self._lent_out += 1
-        try:
-            yield memory
-        finally:
-            with self._lending:
-                source.append(memory)
-                self._lent_out -= 1
-                self._release()
-
-    def _release(self) -> None:
-        """Gives everything back once it is closed and nobody computes; under the lock."""
-        if self._is_closed and not self._lent_out:
-            self._end_crew()
-            self._alone.clear()
-            self._beside.clear()
+        self._memory.close()
 
 
 int8: Loader = WinogradEngine

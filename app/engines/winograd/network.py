@@ -379,9 +379,8 @@ class _Reader:
         bounded, exponent = graph.inputs(inverse, "Power")
         square, floor = sorted(graph.inputs(bounded, "Maximum"), key=graph.is_constant)
         product, _ = graph.inputs(square, "ReduceSum")
-        if (away, set(graph.inputs(product, "Multiply"))) != (again, {mean}) or graph.number(
-            exponent
-        ) != -0.5:
+        is_square = away == again and set(graph.inputs(product, "Multiply")) == {mean}
+        if not is_square or graph.number(exponent) != -0.5:
             raise _OtherError("its distance is another than the one that is computed here")
         return Head(
             weights=weights,

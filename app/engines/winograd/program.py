@@ -50,12 +50,12 @@ class Program:
     """
 
     def __init__(self, network: Network, threads: int) -> None:
-        _check(network)
+        self._sizes = _sizes(network)
+        _check(network, self._sizes)
         self.height, self.width = network.height, network.width
         self.classes = len(network.head.weights)
         self._library = kernel.load()
         self._kept: list[NDArray[Any]] = []  # what the structures point to
-        self._sizes = list(_sizes(network))
         places = [height * width for height, width, _ in self._sizes]
         few = (number for number, count in enumerate(places[1:]) if count < _PLACES_ALONE)
         self._alone = next(few, len(places) - 1)
@@ -231,13 +231,13 @@ def _inverse(step: float | None) -> float:
     return 1 / step if step else 0
 
 
-def _sizes(network: Network) -> Iterator[tuple[int, int, int]]:
+def _sizes(network: Network) -> list[tuple[int, int, int]]:
     """Height, width and channels of every result."""
     sizes = [(network.height, network.width, len(network.stem.bias))]
     for each in network.convolutions:
         height, width, _ = sizes[each.source]
         sizes.append((height // each.stride, width // each.stride, len(each.bias)))
-    return iter(sizes)
+    return sizes
 
 
 def _forms(of: Convolution, height: int, width: int) -> Iterator[int]:
@@ -256,13 +256,12 @@ def _forms(of: Convolution, height: int, width: int) -> Iterator[int]:
     yield DIRECT
 
 
-def _check(network: Network) -> None:
+def _check(network: Network, sizes: Sequence[tuple[int, int, int]]) -> None:
     """That the kernel's loops come out even.
 
     Raises:
         EngineUnavailableError: they would not.
     """
-    sizes = list(_sizes(network))
     for number, each in enumerate(network.convolutions, start=1):
         height, width, channels = sizes[each.source]
         if each.weights.shape[1] != channels or len(each.bias) % CHUNK or channels % CHUNK:
