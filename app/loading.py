@@ -175,6 +175,8 @@ class Loader:
                     _LOG.warning("%s was published for an engine that is not here: %s", version, error)
                     given_up.append(error)
             except (EngineError, GoldenError) as error:
+                if is_abandoned():  # nor a line in the log
+                    raise CancelledError from error
                 _LOG.warning("%s does not run on the engine %s: %s", version, name, error)
                 given_up.append(error)
         raise given_up[0] if given_up else EngineUnavailableError(" ".join(map(str, unavailable)))

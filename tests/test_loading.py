@@ -96,6 +96,18 @@ async def test_the_next_begins_at_once_and_what_was_abandoned_is_closed_when_it_
     await model.close()
 
 
+async def test_what_is_abandoned_and_fails_says_nothing(
+    three: Settings, held: Held, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The one line that says why a process ends would have another beside it."""
+    held.error = EngineError("It is broken.")
+    await abandon(await begun(loader_of(three, held), held, 1))
+    (thread,) = (thread for thread in threading.enumerate() if thread.name == "loader")
+    held.gates[1].set()
+    await asyncio.to_thread(thread.join, 20)
+    assert "It is broken." not in caplog.text
+
+
 async def test_one_that_is_loaded_in_the_moment_in_which_it_is_abandoned_is_closed_too(
     three: Settings, held: Held
 ) -> None:
