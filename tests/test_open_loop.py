@@ -46,13 +46,21 @@ def test_both_kinds_of_moments_keep_the_rate() -> None:
 @asynccontextmanager
 async def serving(serve: Serve) -> AsyncIterator[int]:
     tasks: list[asyncio.Task[None]] = []
+    writers: list[asyncio.StreamWriter] = []
 
     async def remembered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
         tasks.append(asyncio.create_task(serve(reader, writer)))
 
     async with await asyncio.start_server(remembered, "127.0.0.1", 0) as server:
         yield server.sockets[0].getsockname()[1]
         await asyncio.gather(*tasks)
+        for (
+            writer
+        ) in writers:  # or some would outlive their event loop, and warn in the middle of another test
+            writer.transport.abort()
+            with suppress(OSError):
+                await writer.wait_closed()
 
 
 def answering(*answers: bytes, wait_s: float = 0.0) -> Serve:
