@@ -29,8 +29,9 @@ serve: install ## start the service with the newest model on http://127.0.0.1:80
 train: install ## train ResNet18 on CIFAR-10 and publish the next version under model/; options in ARGS="..."
 	exec $(PYTHON) training/train.py $(ARGS)
 
+# A process of tests that dies ends the run, which says so: pytest-xdist would start another and then wait for ever.
 test: install ## run the tests, two files at a time; options for pytest in ARGS="...", ARGS="-n 0" for one at a time
-	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
 
 fuzz: install ## look for pictures that break the decoder; a minute, or FUZZ_SECONDS=600
 	$(PYTHON) tests/fuzz_decode.py -max_total_time=$(or $(FUZZ_SECONDS),60)

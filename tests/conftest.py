@@ -1,11 +1,13 @@
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         mark = item.get_closest_marker("timeout")
         allowed[item.path] = max(allowed.get(item.path, 0.0), mark.args[0] if mark else 0.0)
     items.sort(key=lambda item: -allowed[item.path])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """How a process of tests died is lost otherwise, as is what it wrote last."""
+    if error:
+        with suppress(subprocess.TimeoutExpired):
+            code = node.gateway._io.popen.wait(timeout=5)
+            print(f"\nThe process {node.gateway.id} of tests ended with {code}.", file=sys.stderr)
 
 
 def _tell_apart(items: list[pytest.Item]) -> None:
