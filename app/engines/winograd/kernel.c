@@ -168,6 +168,19 @@ INLINE void multiply(
 
 /* ---- one dimension of the transforms ------------------------------------------------------------------- */
 
+/* Rows of G, scaled to whole numbers, and how far those of B^T reach: the sums of what is positive and of what
+ * is negative in them. */
+typedef struct {
+    int16_t taps[6][3], reach[6][2];
+} Transform;
+
+static const Transform TRANSFORMS[] = {
+    [WINOGRAD_2] = {{{2, 0, 0}, {1, 1, 1}, {1, -1, 1}, {0, 0, 2}}, {{1, 1}, {2, 0}, {1, 1}, {1, 1}}},
+    [WINOGRAD_4] = {{{1, 0, 0}, {1, 1, 1}, {1, -1, 1}, {1, 2, 4}, {1, -2, 4}, {0, 0, 1}},
+                    {{5, 5}, {2, 8}, {5, 5}, {3, 3}, {3, 3}, {5, 5}}},
+    [STRIDED_2] = {{{1, 0, 0}, {1, 0, 1}, {0, 0, 1}, {0, 1, 0}}, {{1, 1}, {1, 0}, {1, 1}, {1, 0}}},
+};
+
 #define ADD(a, b) _mm256_add_epi16(a, b)
 #define SUB(a, b) _mm256_sub_epi16(a, b)
 #define TIMES_4(a) _mm256_slli_epi16(a, 2)
@@ -204,36 +217,6 @@ INLINE void values_4(const __m256i *v, int step, __m256i *to)
     to[3] = ADD(even, twice);
     to[4] = SUB(even, twice);
     to[5] = SUB(SUB(v5, v3), ADD(twice, twice));
-}
-
-/* G w, its rows scaled. */
-INLINE void taps_2(const __m256i *w, int step, __m256i *to)
-{
-    const __m256i ends = ADD(w[0], w[2 * step]);
-    to[0] = ADD(w[0], w[0]);
-    to[1] = ADD(ends, w[step]);
-    to[2] = SUB(ends, w[step]);
-    to[3] = ADD(w[2 * step], w[2 * step]);
-}
-
-INLINE void taps_strided_2(const __m256i *w, int step, __m256i *to)
-{
-    to[0] = w[0];
-    to[1] = ADD(w[0], w[2 * step]);
-    to[2] = w[2 * step];
-    to[3] = w[step];
-}
-
-INLINE void taps_4(const __m256i *w, int step, __m256i *to)
-{
-    const __m256i ends = ADD(w[0], w[2 * step]), twice = ADD(w[step], w[step]);
-    const __m256i far = ADD(w[0], TIMES_4(w[2 * step]));
-    to[0] = w[0];
-    to[1] = ADD(ends, w[step]);
-    to[2] = SUB(ends, w[step]);
-    to[3] = ADD(far, twice);
-    to[4] = SUB(far, twice);
-    to[5] = w[2 * step];
 }
 
 /* A^T p, times 2: the rows of G had been. */
@@ -287,12 +270,14 @@ INLINE void transform_line(const __m256i *v, int step, __m256i *to, const int fo
     }
 }
 
+/* G w. The compiler knows the numbers of G, and multiplies by none of them. */
 INLINE void transform_taps_line(const __m256i *w, int step, __m256i *to, const int form)
 {
-    switch (form) {
-    case WINOGRAD_4: taps_4(w, step, to); break;
-    case WINOGRAD_2: taps_2(w, step, to); break;
-    default: taps_strided_2(w, step, to);
+    typedef int16_t __attribute__((vector_size(32))) Words;
+    const Words w0 = (Words)w[0], w1 = (Words)w[step], w2 = (Words)w[2 * step];
+    for (int i = 0; i < taps_of(form); i++) {
+        const int16_t *g = TRANSFORMS[form].taps[i];
+        to[i] = (__m256i)((w0 * g[0] + w2 * g[2]) + w1 * g[1]);
     }
 }
 
@@ -880,19 +865,6 @@ void workspace(const Convolution *by, int64_t *values, int64_t *weights, int64_t
     *products = (int64_t)points * TILES * CHUNK;
 }
 
-/* Rows of G, scaled to whole numbers, and how far those of B^T reach: the sums of what is positive and of what
- * is negative in them. */
-typedef struct {
-    int taps[6][3], reach[6][2];
-} Transform;
-
-static const Transform TRANSFORMS[] = {
-    [WINOGRAD_2] = {{{2, 0, 0}, {1, 1, 1}, {1, -1, 1}, {0, 0, 2}}, {{1, 1}, {2, 0}, {1, 1}, {1, 1}}},
-    [WINOGRAD_4] = {{{1, 0, 0}, {1, 1, 1}, {1, -1, 1}, {1, 2, 4}, {1, -2, 4}, {0, 0, 1}},
-                    {{5, 5}, {2, 8}, {5, 5}, {3, 3}, {3, 3}, {5, 5}}},
-    [STRIDED_2] = {{{1, 0, 0}, {1, 0, 1}, {0, 0, 1}, {0, 1, 0}}, {{1, 1}, {1, 0}, {1, 1}, {1, 0}}},
-};
-
 static inline int64_t packed(int64_t depth, int channels, int point, int k, int channel)
 {
     const int64_t at = ((int64_t)point * channels + channel / PANEL * PANEL) * depth;
@@ -923,7 +895,7 @@ double pack(const int8_t *weights, int out, int in, int kernel, int form, int16_
                     half[i][k] = by->taps[i][0] * w[k] + by->taps[i][1] * w[3 + k] + by->taps[i][2] * w[6 + k];
             for (int i = 0; i < size; i++)
                 for (int j = 0; j < size; j++) {
-                    const int *g = by->taps[j], *a = by->reach[i], *b = by->reach[j];
+                    const int16_t *g = by->taps[j], *a = by->reach[i], *b = by->reach[j];
                     const int u = g[0] * half[i][0] + g[1] * half[i][1] + g[2] * half[i][2];
                     const int same = a[0] * b[0] + a[1] * b[1], other = a[0] * b[1] + a[1] * b[0];
                     to[packed(in, out, i * size + j, c, o)] = (int16_t)u;
