@@ -155,6 +155,13 @@ def another_relu(root: Xml) -> None:
     ET.SubElement(edges, "edge", ends)
 
 
+def transposed_once_more(root: Xml) -> None:
+    """Somewhere else."""
+    parent = root.find("layers")
+    assert parent is not None
+    parent.append(ET.Element("layer", {"id": "more", "type": "Transpose"}))
+
+
 def reading_itself(kind: str, number: int, port: int) -> Callable[[Xml], None]:
     def edit(root: Xml) -> None:
         layer = layers(root, kind)[number]
@@ -187,6 +194,10 @@ def reading_itself(kind: str, number: int, port: int) -> Callable[[Xml], None]:
         (another_kind("Convolution", 2, "GroupConvolution"), "no network that is computed here"),
         (another_kind("FakeQuantize", 0, "Sigmoid"), "a Sigmoid stands where a FakeQuantize is expected"),
         (another_kind("Transpose", 0, "Softmax"), "its pixels go through a Softmax"),
+        (transposed_once_more, "its pixels are put in another order"),
+        (setting("SoftMax", 0, "axis", "0"), "probabilities are not those of the classes of a picture"),
+        (setting("StridedSlice", 0, "new_axis_mask", "1, 0"), "a StridedSlice is another than one"),
+        (setting("StridedSlice", 0, "begin_mask", "0, 0"), "a StridedSlice is another than one"),
         (another_kind("ReduceMean", 0, "ReduceMax"), "no network that is computed here"),
         (another_kind("ReduceMin", 0, "ReduceMax"), "no network that is computed here"),
         (another_kind("SoftMax", 0, "Sigmoid"), "no network that is computed here"),
@@ -214,6 +225,36 @@ def test_another_network_is_refused_with_what_it_has(
     with pytest.raises(EngineUnavailableError, match=sentence) as refused:
         network.read(path)
     assert str(path) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "number", "values", "sentence"),
+    [
+        ("Transpose", 0, [0, 3, 2, 1], "its pixels are put in another order"),
+        ("ReduceMean", 0, [1, 2], "a ReduceMean is taken over other axes"),
+        ("ReduceSum", 0, [0], "a ReduceSum is taken over other axes"),
+        ("ReduceSum", 1, [1], "a ReduceSum is taken over other axes"),
+        ("ReduceMin", 0, [0], "a ReduceMin is taken over other axes"),
+    ],
+)
+def test_what_is_computed_over_other_axes_is_refused(
+    path: Path, kind: str, number: int, values: list[int], sentence: str
+) -> None:
+    weights = path.with_suffix(".bin")
+    behind = len(weights.read_bytes())
+
+    def edit(root: Xml) -> None:
+        source = edges_to(root, layers(root, kind)[number])[1].get("from-layer")
+        (axes,) = [each for each in layers(root, "Const") if each.get("id") == source]
+        described = axes.find("data")
+        assert described is not None
+        described.set("offset", str(behind))
+        kind_of_number = np.dtype(described.get("element_type", "").replace("i", "int"))
+        weights.write_bytes(weights.read_bytes() + np.array(values, kind_of_number).tobytes())
+
+    harm(path, edit)
+    with pytest.raises(EngineUnavailableError, match=sentence):
+        network.read(path)
 
 
 def of_kind(kind: str, element: str, number: int = 0) -> Callable[[Xml], Xml]:

@@ -23,6 +23,14 @@ Floats = NDArray[np.float32]
 _TYPES: Final = {"f32": np.float32, "f16": np.float16, "i8": np.int8, "i32": np.int32, "i64": np.int64}
 _STEPS: Final = 255  # between the least and the largest activation
 _COLOURS: Final = 3
+# How [pictures, features] becomes [pictures, 1, features], whatever the bounds of the slice are.
+_AXIS_BETWEEN: Final = {
+    "begin_mask": "1,0",
+    "end_mask": "1,0",
+    "new_axis_mask": "0,1",
+    "shrink_axis_mask": "0,0",
+    "ellipsis_mask": "0,0",
+}
 # What comes of a file that is no such network, or no longer.
 _DAMAGED: Final = (
     *(expat.ExpatError, LookupError, OverflowError, RecursionError),
@@ -270,9 +278,17 @@ class _Reader:
         while (kind := self._graph.kind(name)) != "Parameter":
             if kind in {"Multiply", "Add"}:
                 yield name
-            elif kind not in {"Convert", "Transpose"}:
+            elif kind == "Transpose":
+                self._check_transposed(name)
+            elif kind != "Convert":
                 raise _OtherError(f"its pixels go through a {kind}")
             name, *_ = (each for each in self._graph.inputs(name, kind) if not self._graph.is_constant(each))
+
+    def _check_transposed(self, name: str) -> None:
+        """Colours become the second axis, once."""
+        _, order = self._graph.inputs(name, "Transpose")
+        if self._graph.stored(order).tolist() != [0, 3, 1, 2] or len(self._graph.of_kind("Transpose")) > 1:
+            raise _OtherError("its pixels are put in another order")
 
     def _convolution(self, name: str, number: int) -> Convolution:
         graph = self._graph
@@ -340,12 +356,13 @@ class _Reader:
     def _head(self, last: int) -> Head:
         graph = self._graph
         (mean,) = graph.of_kind("ReduceMean")
-        result, axes = graph.inputs(mean, "ReduceMean")
-        if self._results.get(result) != last or sorted(graph.stored(axes).tolist()) != [2, 3]:
+        if self._results.get(self._over(mean, "ReduceMean", [2, 3])) != last:
             raise _OtherError("its mean is not that of the last convolution")
         classes, *_ = [*graph.users(mean, "MatMul"), ""]
         weights, name = self._product(classes, mean), classes
         bias = np.zeros(len(weights), np.float32)
+        if graph.data(graph.of_kind("SoftMax")[0])["axis"] not in {"1", "-1"}:
+            raise _OtherError("its probabilities are not those of the classes of a picture")
         while not graph.users(name, "SoftMax"):
             (name,) = [*graph.users(name, "Multiply"), *graph.users(name, "Add")]
             constant, _ = sorted(graph.inputs(name, graph.kind(name)), key=graph.is_constant, reverse=True)
@@ -355,6 +372,13 @@ class _Reader:
             else:
                 bias = bias + by
         return self._distance(mean, weights.astype(np.float32), bias.astype(np.float32))
+
+    def _over(self, name: str, kind: str, axes: list[int]) -> str:
+        """What a layer sums, averages or takes the least of, over these axes."""
+        values, given = self._graph.inputs(name, kind)
+        if sorted(self._graph.stored(given).reshape(-1).tolist()) != axes:
+            raise _OtherError(f"a {kind} is taken over other axes")
+        return values
 
     def _product(self, name: str, of: str) -> Floats:
         """The constant by whose rows a layer multiplies."""
@@ -369,16 +393,17 @@ class _Reader:
         graph = self._graph
         (least,) = graph.of_kind("ReduceMin")
         scaled = graph.user(least, "Multiply")
-        summed, _ = graph.inputs(least, "ReduceMin")
-        squares, _ = graph.inputs(summed, "ReduceSum")
+        squares = self._over(self._over(least, "ReduceMin", [1]), "ReduceSum", [2])
         away, again = graph.inputs(squares, "Multiply")
         spread, centres = sorted(graph.inputs(away, "Add"), key=graph.is_constant)
         turned, *_ = graph.inputs(spread, "StridedSlice")
+        if any(graph.data(spread)[mask].replace(" ", "") != bits for mask, bits in _AXIS_BETWEEN.items()):
+            raise _OtherError("a StridedSlice is another than one that adds an axis for the centres")
         unit = next(each for each in graph.inputs(turned, "MatMul") if not graph.is_constant(each))
         inverse = graph.operand(unit, "Multiply", mean)
         bounded, exponent = graph.inputs(inverse, "Power")
         square, floor = sorted(graph.inputs(bounded, "Maximum"), key=graph.is_constant)
-        product, _ = graph.inputs(square, "ReduceSum")
+        product = self._over(square, "ReduceSum", [1])
         is_square = away == again and set(graph.inputs(product, "Multiply")) == {mean}
         if not is_square or graph.number(exponent) != -0.5:
             raise _OtherError("its distance is another than the one that is computed here")
