@@ -34,6 +34,22 @@ def run(calls: Sequence[Callable[[], _T]], threads: int) -> list[_T]:
     return [future.result() for future in futures]
 
 
+def apart(call: Callable[[], _T]) -> _T:
+    """What it returns, made by a thread that ends then; by the calling one where there are no more threads.
+
+    Raises:
+        Exception: what the call raised.
+    """
+    line: SimpleQueue[tuple[Callable[[], _T], Future[_T]]] = SimpleQueue()
+    future = Future[_T]()
+    line.put((call, future))
+    try:
+        threading.Thread(target=_work, args=(line,), name="apart", daemon=True).start()
+    except RuntimeError:
+        _work(line)
+    return future.result()
+
+
 def _work(line: SimpleQueue[tuple[Callable[[], _T], Future[_T]]]) -> None:
     with suppress(Empty):
         while True:

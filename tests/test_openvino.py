@@ -22,6 +22,17 @@ engine = choose("openvino", Path(sys.argv[1]), 1)
 print(engine.precision, *{name.split(".")[0] for name, module in sys.modules.items() if module})
 """
 
+SIGNALLED = """
+import os, signal, sys
+from pathlib import Path
+from app.engines import choose
+signal.signal(signal.SIGTERM, lambda *_: print("heard"))
+engines = [choose("openvino-float32", Path(sys.argv[1]), 1) for _ in range(2)]
+while engines:
+    engines.pop(0).close()
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
 
 @pytest.fixture
 def folder(openvino_model: Version, tmp_path: Path) -> Path:
@@ -45,6 +56,13 @@ def test_it_loads_no_tensorflow_reports_to_nobody_and_writes_nothing(
     assert "openvino" in modules
     assert not {"keras", "nncf", "openvino_telemetry", "tensorflow"} & set(modules)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_who_loaded_an_engine_hears_signals_when_it_is_gone(openvino_model: Version) -> None:
+    """OpenVINO gives the thread that loads it a stack for their handlers, and takes it away again."""
+    command = [sys.executable, "-c", SIGNALLED, str(openvino_model.path)]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout) == (0, "heard\n")
 
 
 @pytest.mark.parametrize("name", ["openvino-int8", "openvino-float32"])

@@ -58,6 +58,18 @@ def test_a_failure_is_told_when_all_the_others_have_ended() -> None:
     assert ended.is_set()
 
 
+def test_what_is_done_apart_is_done_by_another_thread_that_is_gone_then() -> None:
+    thread = parallel.apart(threading.current_thread)
+    assert thread is not threading.current_thread()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_what_fails_apart_fails_for_who_asked() -> None:
+    with pytest.raises(ZeroDivisionError):
+        parallel.apart(lambda: 1 // 0)
+
+
 def test_where_there_are_no_more_threads_the_calling_one_does_all() -> None:
     program = (
         "import resource, threading; from app import parallel;"

@@ -53,8 +53,7 @@ class OpenVINOEngine:
         self.precision: str = precision
         cores = threads or available_cores()
         self.concurrency = concurrency(cores, streams)
-        core = ov.Core()
-        has_bfloat16 = "BF16" in core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
+        core, has_bfloat16 = parallel.apart(_core)
         if precision == "bfloat16" and not has_bfloat16:
             raise EngineUnavailableError("This processor does not compute in bfloat16.")
         path = folder / (QUANTIZED if precision == "int8" else MODEL)
@@ -93,6 +92,17 @@ class OpenVINOEngine:
 float32: Loader = partial(OpenVINOEngine, precision="float32")
 bfloat16: Loader = partial(OpenVINOEngine, precision="bfloat16")
 int8: Loader = partial(OpenVINOEngine, precision="int8")
+
+
+def _core() -> tuple[Any, bool]:
+    """OpenVINO's core with its device in it, and whether that computes in bfloat16.
+
+    To be called in a thread that ends: the one that loads the device gets another stack for the handlers of
+    signals (`SigAltStackSetup` in OpenVINO's intel_cpu), which is gone with the core while the thread may
+    still have it. The next signal would then end the process, without a word.
+    """
+    core = ov.Core()
+    return core, "BF16" in core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
 
 
 def _options(threads: int, floats: str) -> dict[str, Any]:
