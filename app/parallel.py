@@ -40,21 +40,22 @@ def apart(call: Callable[[], _T]) -> _T:
     Raises:
         Exception: what the call raised.
     """
-    line: SimpleQueue[tuple[Callable[[], _T], Future[_T]]] = SimpleQueue()
     future = Future[_T]()
-    line.put((call, future))
     try:
-        threading.Thread(target=_work, args=(line,), name="apart", daemon=True).start()
+        threading.Thread(target=_make, args=(call, future), name="apart", daemon=True).start()
     except RuntimeError:
-        _work(line)
+        _make(call, future)
     return future.result()
 
 
 def _work(line: SimpleQueue[tuple[Callable[[], _T], Future[_T]]]) -> None:
     with suppress(Empty):
         while True:
-            call, future = line.get_nowait()
-            try:
-                future.set_result(call())
-            except BaseException as error:  # noqa: BLE001  # it belongs to whoever waits
-                future.set_exception(error)
+            _make(*line.get_nowait())
+
+
+def _make(call: Callable[[], _T], future: Future[_T]) -> None:
+    try:
+        future.set_result(call())
+    except BaseException as error:  # noqa: BLE001  # it belongs to whoever waits
+        future.set_exception(error)

@@ -48,7 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
-    """How a process of tests died is lost otherwise, as is what it wrote last."""
+    """How a process of tests died would be lost otherwise."""
     if error:
         with suppress(subprocess.TimeoutExpired):
             code = node.gateway._io.popen.wait(timeout=5)
